@@ -3,11 +3,12 @@
 docs/architecture.md describes the packages (called wings there) and which of them may import which.
 The modules for each subject (paths are below conserver/; `storage` is the package beside it):
 
-    how much is claimed    worker/prefetch.py: of each chain, what its threads finish in 100 ms by
-                           the durations measured so far, and at least what idle threads can start;
-                           less what rates and throttled links hold back (worker/rates.py). A claim
-                           has at most 128 items and 4 MiB (queue/calls.py), a worker holds at most
-                           256 items and 64 MiB (worker/held_items.py). worker/intake.py claims
+    how much is claimed    A claim (worker/intake.py) asks, for each chain, for as many items as the
+                           chain's threads finish in 100 ms, by measured durations, but not for
+                           fewer than idle threads can start (worker/prefetch.py). Rates and
+                           throttled links lower that number (worker/rates.py). A claim has at most
+                           128 items and 4 MiB (queue/calls.py); a worker holds at most 256 items
+                           and 64 MiB (worker/held_items.py)
     links, checkpoints     worker/chain.py, one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
@@ -15,9 +16,11 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            queue/move.lua to park or dead-letter the item
     dead letters           below, by reason
     idle workers           below, step by step
-    stalls, time limits    supervisor/watchdog.py, which reads process/shared_status.py: a worker
-                           whose main loop has not beaten for CONSERVER_STALL_TIMEOUT_S (60), or
-                           whose item is past a hard_timeout_s, is killed. Then as a dead worker
+    stalls, time limits    supervisor/watchdog.py reads process/shared_status.py twice a second. It
+                           kills a worker whose main loop has not beaten for
+                           CONSERVER_STALL_TIMEOUT_S (60 s; less if several links with hard time
+                           limits run), and a worker with an item past its hard_timeout_s. What
+                           follows is told below: a killed worker
     a dead worker          below, step by step
     secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
                            line, cli/output.py and tables.py to the output of commands,
@@ -55,9 +58,9 @@ The words that the code uses:
     park              set an item aside until a time: for a retry, a rate, an unavailable storage or
                       a key of the wrong type
     return            move items that a consumer no longer works on to `returned` or `suspects`
-    returned          a list in Redis beside each ingress list, from which claims take first: items
-                      that came back, and new items: the BLMOVE of a list waiter moves an item there
-                      as soon as it is pushed
+    returned          a list in Redis beside each ingress list. Claims take from it first. It has
+                      the items that came back, and new items that a list waiter moved there while a
+                      worker was idle
     suspect           an item that may have killed its worker; it runs alone next
     blame             say which items may have caused a worker's death; these become suspects
     death             the end of a worker by a crash or a kill. It is counted for an item only if
@@ -83,8 +86,9 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
 
     failed               a link raised more than `retries` exceptions, or Retry with an item older
                          than `give_up_s`; worker/outcomes.py
-    rejected             a link raised Rejected or returned no vCon, or the document cannot be used
-                         (worker/chain.py finds that, then outcomes.py); a storage refuses it
+    rejected             a link raised Rejected, or returned something that is neither its vCon nor
+                         None; the document cannot be used, or a link has made it too large
+                         (worker/chain.py finds these, then outcomes.py); a storage refuses it
                          (outcomes.py); two chains changed it in ways that cannot be merged
                          (conflicts.py); the record cannot be read (intake.py); the URL of a
                          callback has expired (queue/claim.lua)
@@ -119,8 +123,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
 2. supervisor/death.py: `blame` reads the child's shared status. It blames each item that is
-   in a link, whose document is being parsed, whose large document is being read by a call of its
-   own, or whose links have ended (it waits for Redis or for a storage). It does not blame items
+   in a link, whose document is being parsed, whose document is so large that a separate call reads
+   it now, or whose links have ended (it waits for Redis or for a storage). It does not blame items
    that wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
    and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the

@@ -25,7 +25,7 @@ FINDINGS_SHOWN = 12
 
 
 def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
-    """Prints the status once, or every `watch_s` seconds, with rates, until interrupted."""
+    """Prints the status once, or every `watch_s` seconds until interrupted."""
     settings = load_settings(config_file)
     configured = configured_lists(settings)
     rate = Rate()
@@ -128,7 +128,7 @@ def _rows(host: Host) -> list[tuple[object, ...]]:
     elif not host.pid:
         state = "starting"  # The coordinator beats, but the supervisor has sent no status yet.
     up = f"up {age_text(max(time.time() - host.started_at, 0))}, version {host.version}"
-    up += f", id {host.id}, told {age_text(host.beat_age_s)} ago"
+    up += f", id {host.id}, heartbeat {age_text(host.beat_age_s)} ago"
     if not host.version:
         up = ""  # It has not beaten yet.
     supervisor = (host.name, "supervisor", host.pid or "", state, "", "", "", "", "", up)

@@ -86,7 +86,7 @@ def transcribe(
                 work = [pool.submit(one_file, path) for path in files]
                 failed = 0
                 for path, target, one in zip(files, targets, work, strict=True):
-                    failed += not _deliver(path, one.result, form, target)
+                    failed += not _deliver(path, one.result, form, target, progress)
             finally:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)  # None of the rest is begun.
@@ -222,16 +222,24 @@ def _progress() -> Progress:
     )
 
 
-def _print(text: str) -> None:
+def _print(text: str, progress: Progress) -> None:
     """Prints to a file or pipe as UTF-8, to a terminal in the terminal's encoding."""
-    if sys.stdout.isatty():
+    if not sys.stdout.isatty():
+        Output().raw(text.encode())
+    elif progress.disable:
         sys.stdout.write(text)
         sys.stdout.flush()
-    else:
-        Output().raw(text.encode())
+    else:  # Above the bars. `soft_wrap` leaves lines as long as they are.
+        progress.console.print(text, markup=False, highlight=False, soft_wrap=True, end="")
 
 
-def _deliver(path: Path, result: Callable[[], Transcript], form: str, target: Path | None) -> bool:
+def _deliver(
+    path: Path,
+    result: Callable[[], Transcript],
+    form: str,
+    target: Path | None,
+    progress: Progress,
+) -> bool:
     """Print or write one result. Returns whether that was possible."""
     try:
         found = result()
@@ -246,7 +254,7 @@ def _deliver(path: Path, result: Callable[[], Transcript], form: str, target: Pa
     if not found.text:
         note(f"{path}: no speech was found")
     if target is None:
-        _print(text)
+        _print(text, progress)
         return True
     try:
         target.write_text(text, encoding="utf-8")

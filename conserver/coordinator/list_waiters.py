@@ -112,9 +112,10 @@ class ListWaiter:
             if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # If another host's BLMOVE has moved the items, that host wakes a worker. This host
-            # wakes one only if the items are still there in the next round. If all idle workers of
-            # this host were woken already, none is woken again: each claims every TICK_INTERVAL.
+            # `returned` has items that this host has not moved there, and the host that has moved
+            # them wakes a worker. This host wakes one only if the items are still there in the next
+            # round. Or all idle workers of this host were woken already: then none is woken again,
+            # because each claims every TICK_INTERVAL.
             must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))

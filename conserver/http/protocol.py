@@ -26,7 +26,14 @@ _TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _REST
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose request head is too long or too slow."""
+    """Closes connections whose request head is too long or too slow, and those that hold back the
+    rest of an answered request.
+
+    head_s, rest_s: the limits in seconds.
+    """
+
+    head_s = HEAD_S_MAX
+    rest_s = REST_S_MAX
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -39,7 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected: start the timer for its first head."""
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEAD_S_MAX, self._cut, _TOO_SLOW)
+        self._deadline = self.loop.call_later(self.head_s, self._cut, _TOO_SLOW)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed: stop the timer."""
@@ -51,7 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._deadline is None:  # A further request on a kept-alive connection.
-                self._deadline = self.loop.call_later(HEAD_S_MAX, self._cut, _TOO_SLOW)
+                self._deadline = self.loop.call_later(self.head_s, self._cut, _TOO_SLOW)
         else:
             self._unused_bytes += len(data)
         super().data_received(data)
@@ -76,6 +83,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._forget_deadline()
         super().on_message_complete()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_complete and not self.transport.is_closing():
+            # The request was answered before. The rest of its body has stopped the timer that
+            # closes an idle connection, which uvicorn starts only at an answer.
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         """The answer is sent. If its request's body is incomplete, start the timer for it."""
@@ -86,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _await_rest(self) -> None:
         self._rest_bytes = 0
-        self._deadline = self.loop.call_later(REST_S_MAX, self._look_at_rest)
+        self._deadline = self.loop.call_later(self.rest_s, self._look_at_rest)
 
     def _look_at_rest(self) -> None:
         if self._rest_bytes < REST_BYTES_MIN:

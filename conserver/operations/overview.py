@@ -50,8 +50,9 @@ class Overview:
         in_flight: how many items the workers hold.
         risks: problems of Redis for which it may lose or refuse items; see doctor.risks.
         done: how many items the present workers have done.
-        rate_per_s: items done per second by all hosts; None if unknown. Until the caller's
-            `rate` has seen two heartbeats, it is the average of the last minute in the history.
+        rate_per_s: items done per second by all hosts; None if unknown. The caller's Rate measures
+            it from heartbeats; before its second heartbeat, it is the mean of the last minute in
+            the history.
         drained_in_s: seconds until the lists that are served and not paused are empty at this
             rate; None without a rate.
     """

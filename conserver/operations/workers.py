@@ -115,12 +115,12 @@ def _found(client: Client, host: str, slot: int) -> tuple[Host, dict[str, Any]]:
     if found is None:
         why = f"there is no worker {slot} of the host `{host[:80]}`: no host has this id"
         raise OperationError(why, "not_found")
-    by_slot = {worker.get("slot"): worker for worker in found.workers}
-    if slot not in by_slot:
-        there = ", ".join(str(one) for one in by_slot) or "none"
+    worker = next((one for one in found.workers if one.get("slot") == slot), None)
+    if worker is None:
+        there = ", ".join(str(one.get("slot")) for one in found.workers) or "none"
         why = f"there is no worker {slot} of the host `{found.name}`; its workers are {there}"
         raise OperationError(why, "not_found")
-    return found, by_slot[slot]
+    return found, worker
 
 
 def _holder(client: Client, host: Host, worker: Mapping[str, Any]) -> Holder:

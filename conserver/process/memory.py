@@ -58,7 +58,7 @@ def keep_what_is_there() -> None:
 
 
 def trim_heap() -> None:
-    """Return freed memory to the system. Call this when idle: it takes some milliseconds."""
+    """Return freed memory to the system. It takes some milliseconds."""
     _call("malloc_trim", 0)
 
 

@@ -124,7 +124,7 @@ class Death:
             how = "was killed because it stood still"
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
-        # The kind is "items" even if no item is blamed here. begin.lua may have marked a suspect as
+        # The blame is never "nobody" after a crash. begin.lua may have marked a suspect as
         # begun before the shared status showed that it runs. Then return.lua counts this death
         # against the suspect, and gives it the note for items that are not named (key "").
         items = [(item.token, item.epoch) for item in blamed]

@@ -4,8 +4,8 @@ Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
 1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has stalled
    and is killed. The blamed items (death.py) become suspects. If a worker's loop is
-   frozen while several links run, the worker is killed after the shortest of their hard time limits
-   (but not before FROZEN_AFTER_S), or after the stall timeout if that is less.
+   frozen while several links run, it is killed sooner: as soon as the freeze is as long as the
+   shortest of their hard time limits, but not before FROZEN_AFTER_S.
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
    The death is counted for that item alone.
 3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond
@@ -206,8 +206,8 @@ def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop_deferred: b
 
     Args:
         defer: another link may have used this time: keep it in deferred_s, and do not count it yet.
-        drop_deferred: the process was frozen for longer than FROZEN_AFTER_S: count this time, but
-            drop the time that was deferred before it.
+        drop_deferred: the freeze before this look was longer than FROZEN_AFTER_S: only the time of
+            this look counts.
     """
     if defer:
         counter.deferred_s += elapsed_s

@@ -59,7 +59,7 @@ def test_status(conserver: Command, server: Any) -> None:
     text = conserver("status").stdout.decode()
     assert "u-7 in main/mark for 2 min" in text
     assert "in flight now" in text
-    assert re.search(r"id h1, told \d+ s ago", text), "how old what stands below it is"
+    assert re.search(r"id h1, heartbeat \d+ s ago", text), "how old what stands below it is"
     files, pg = found["breakers"]
     assert files == {"storage": "files", "open": 0, "workers": 1, "since": None, "reason": ""}
     assert time.time() - 400 < pg.pop("since") < time.time() - 170

@@ -123,6 +123,20 @@ def test_on_a_terminal_its_progress_is_shown(tmp_path: Path) -> None:
     assert b"call[bold].wav" in told
 
 
+def test_a_line_longer_than_the_terminal_stays_one_line() -> None:
+    words = [sys.executable, "-m", "conserver", "transcribe", "--model", TINY.name]
+    words += [*[CALLS / "mono-8k.wav"] * 2, "--format", "json"]
+    terminal, end = os.openpty()
+    environ = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "20"}
+    with subprocess.Popen(words, stdout=end, stderr=end, cwd=DATA, env=environ) as command:
+        os.close(end)
+        told = _all_of(terminal)
+        assert command.wait(60) == 0, told
+    [line, _] = transcribe(*words[4:]).stdout.splitlines()
+    assert len(line) > 40
+    assert told.count(line.encode()) == 2
+
+
 def test_a_recording_that_ends_transcribers_does_not_hold_up_the_command() -> None:
     answer = transcribe(CALLS / "mono-8k.wav", "--model", TINY.name, failpoints="batch:kill")
     assert (answer.returncode, answer.stdout) == (1, "")

@@ -195,7 +195,7 @@ def test_a_killed_coordinator_is_replaced_and_work_goes_on(
     assert daemon.stop() == 0
 
 
-@by_fork
+@by_fork_and_spawn
 def test_coordinator_and_worker_killed_together(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -266,7 +266,7 @@ def test_a_second_push_wakes_another_idle_worker(
     daemon.until(arrived(client, [first, second]))
 
 
-@by_fork
+@by_fork_and_spawn
 def test_a_stalled_worker_is_replaced_and_its_item_runs_again(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:

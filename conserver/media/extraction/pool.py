@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import subprocess
@@ -105,7 +106,8 @@ class Pool:
         """
         with self._lock:
             if self._readers is None:
-                self._readers = OwnReaders(len(os.sched_getaffinity(0)))
+                self._readers = own = OwnReaders(len(os.sched_getaffinity(0)))
+                atexit.register(own.close)
             return self._readers
 
 

@@ -44,16 +44,23 @@ class Running:
     process: BaseProcess
     lifeline: Connection
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _failure: NotStarted | None = None
 
     def revive(self) -> None:
         """Start a replacement if the process has died, as a supervisor does. Thread-safe.
 
         Raises:
-            NotStarted: the replacement ended before it was ready.
+            NotStarted: the replacement ended before it was ready, now or in an earlier call.
         """
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             if not self.process.is_alive():
-                self.again()
+                try:
+                    self.again()
+                except NotStarted as error:
+                    self._failure = error
+                    raise
 
     def again(self) -> None:
         """Start a replacement at the same address, after the process has died."""

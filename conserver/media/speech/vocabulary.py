@@ -36,7 +36,10 @@ class Vocabulary:
             tokenizer: whose vocabulary it is; it is not kept.
         """
         added = tokenizer.get_added_tokens_decoder()
-        self._ids = {token.content: number for number, token in added.items()}
+        # Some converted models have `<|en|>` and its like among the plain tokens.
+        marks = tokenizer.get_vocab(with_added_tokens=False).items()
+        self._ids = {token: number for token, number in marks if _is_mark(token)}
+        self._ids |= {token.content: number for number, token in added.items()}
         special = {number for number, token in added.items() if token.special}
         meaning = _bytes_by_character()
         pieces = [
@@ -55,7 +58,7 @@ class Vocabulary:
         return b"".join(parts).decode(errors="replace")
 
     def token_to_id(self, token: str) -> int | None:
-        """The number of a token that was added to the vocabulary, such as "<|en|>"."""
+        """The number of a token that stands for no text, such as "<|en|>"."""
         return self._ids.get(token)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Encoding:
@@ -65,6 +68,10 @@ class Vocabulary:
 
             self._tokenizer = Tokenizer.from_str(zlib.decompress(self._packed).decode())
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+
+def _is_mark(token: str) -> bool:
+    return token.startswith("<|") and token.endswith("|>")
 
 
 def _bytes_of(token: str, meaning: dict[str, int]) -> bytes:

@@ -147,8 +147,13 @@ class WhisperBatches:
             return []
         with self._turns.encoding():
             encoded = self._encode(mels)
-            memory.trim_heap()  # So that another lane can use what this one has freed.
+            self._trim()
         return encoded
+
+    def _trim(self) -> None:
+        """Let other lanes use the memory that this one has freed. A GPU's lane frees hardly any."""
+        if not self._on_gpu:
+            memory.trim_heap()
 
     def _encode(self, mels: Sequence[Mel]) -> list[Encoded]:
         import ctranslate2
@@ -213,7 +218,7 @@ class WhisperBatches:
                 **how,
             )
             results = [one.result() for one in pending]
-            memory.trim_heap()
+            self._trim()
         assert len(results) == len(encoded)
         return [self._candidate(result, temperature) for result in results]
 

@@ -163,13 +163,12 @@ def import_libraries() -> None:
 def _import_faster_whisper() -> None:
     """Import it without PyAV, which it needs for files alone: a transcriber decodes none."""
     _keep_numpy_to_one_thread()
-    waits = "av" not in sys.modules
-    if waits:
+    if "av" not in sys.modules:
         sys.modules["av"] = _AtFirstUse("av")
     try:
         import faster_whisper  # noqa: F401
     finally:
-        if waits:
+        if isinstance(sys.modules.get("av"), _AtFirstUse):
             del sys.modules["av"]
 
 
@@ -177,6 +176,9 @@ class _AtFirstUse(ModuleType):
     """Stands for a module that is imported when something of it is used."""
 
     def __getattr__(self, name: str) -> Any:
+        # As long as this object is what an import gives, it has nothing to give.
+        if name.startswith("__") or sys.modules.get(self.__name__) is self:
+            raise AttributeError(name)
         return getattr(importlib.import_module(self.__name__), name)
 
 

@@ -44,6 +44,15 @@ def test_added_tokens_are_found() -> None:
         assert vocabulary.token_to_id(word) == tokenizer.token_to_id(word)
 
 
+def test_marks_among_the_plain_tokens_are_found() -> None:
+    """As converters of models leave them."""
+    letters = {"a": 0, "<|en|>": 1, "<|transcribe|>": 2}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(letters, []))
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    vocabulary = Vocabulary(tokenizer)
+    assert [vocabulary.token_to_id(word) for word in letters] == [None, 1, 2]
+
+
 def test_texts_are_encoded_by_the_tokenizer() -> None:
     tokenizer, vocabulary = both()
     for text in ("Hello there", " naïve café", ""):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from conserver.errors import Cancelled, Retry
 from conserver.media.transcription.audio import SAMPLE_RATE_HZ
 from conserver.media.transcription.engine import Following, Heard, Identity, Listening, Segment
 from conserver.media.transcription.voice import STRETCH_S
-from conserver.media.transcription.whisper import WhisperTranscriber
+from conserver.media.transcription.whisper import WhisperTranscriber, _AtFirstUse
 from tests.helpers import eventually
 from tests.unit.media.transcription.sounds import silence, tone
 
@@ -180,3 +182,16 @@ def test_one_listens_at_a_time_and_whoever_waits_can_be_cancelled() -> None:
         go_on.set()
         first.join(30)
     eventually(lambda: len(results) == 1)
+
+
+def test_what_stands_for_a_module_gives_nothing_before_the_module_is_there() -> None:
+    """It would ask itself without end: whoever looks through all modules looks at it, too."""
+    name = "conserver_no_such_module"
+    sys.modules[name] = standin = _AtFirstUse(name)
+    try:
+        assert not hasattr(standin, "anything")
+        assert not hasattr(importlib.import_module(name), "__file__")
+    finally:
+        del sys.modules[name]
+    with pytest.raises(ModuleNotFoundError):
+        standin.anything  # noqa: B018 - this imports it
