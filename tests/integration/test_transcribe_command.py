@@ -124,7 +124,8 @@ def test_on_a_terminal_its_progress_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_line_longer_than_the_terminal_stays_one_line() -> None:
-    words = [sys.executable, "-m", "conserver", "transcribe", "--model", TINY.name]
+    words: list[str | Path] = [sys.executable, "-m", "conserver", "transcribe"]
+    words += ["--model", TINY.name]
     words += [*[CALLS / "mono-8k.wav"] * 2, "--format", "json"]
     terminal, end = os.openpty()
     environ = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "20"}
