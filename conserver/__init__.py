@@ -3,12 +3,12 @@
 docs/architecture.md describes the packages (called wings there) and which of them may import which.
 The modules for each subject (paths are below conserver/; `storage` is the package beside it):
 
-    how much is claimed    A claim (worker/intake.py) asks, for each chain, for as many items as the
-                           chain's threads finish in 100 ms, by measured durations, but not for
-                           fewer than idle threads can start (worker/prefetch.py). Rates and
-                           throttled links lower that number (worker/rates.py). A claim has at most
-                           128 items and 4 MiB (queue/calls.py); a worker holds at most 256 items
-                           and 64 MiB (worker/held_items.py)
+    how much is claimed    For each chain, worker/prefetch.py estimates from measured durations how
+                           many items its threads finish in 100 ms; worker/intake.py asks for that
+                           number, and at least for one item per idle thread. Rates and throttled
+                           links lower the number (worker/rates.py). A claim has at most 128 items
+                           and 4 MiB (queue/calls.py); a worker holds at most 256 items and 64 MiB
+                           (worker/held_items.py)
     links, checkpoints     worker/chain.py, one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
@@ -17,10 +17,10 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
     dead letters           below, by reason
     idle workers           below, step by step
     stalls, time limits    supervisor/watchdog.py reads process/shared_status.py twice a second. It
-                           kills a worker whose main loop has not beaten for
-                           CONSERVER_STALL_TIMEOUT_S (60 s; less if several links with hard time
-                           limits run), and a worker with an item past its hard_timeout_s. What
-                           follows is told below: a killed worker
+                           kills a child whose main loop has not beaten for
+                           CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past its
+                           hard_timeout_s. The watchdog has the exceptions. What follows is told
+                           below: a killed worker
     a dead worker          below, step by step
     secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
                            line, cli/output.py and tables.py to the output of commands,
@@ -88,10 +88,10 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
                          than `give_up_s`; worker/outcomes.py
     rejected             a link raised Rejected, or returned something that is neither its vCon nor
                          None; the document cannot be used, or a link has made it too large
-                         (worker/chain.py finds these, then outcomes.py); a storage refuses it
-                         (outcomes.py); two chains changed it in ways that cannot be merged
-                         (conflicts.py); the record cannot be read (intake.py); the URL of a
-                         callback has expired (queue/claim.lua)
+                         (worker/chain.py finds these, then outcomes.py); a storage or RedisJSON
+                         refuses it (outcomes.py, outbox.py); two chains changed it in ways that
+                         cannot be merged (conflicts.py); the record cannot be read (intake.py); the
+                         URL of a callback has expired (queue/claim.lua)
     unavailable          a storage is away, and the item is older than `give_up_s`; outcomes.py
     poison, time_limit   `max_deliveries` deaths were counted for the item; queue/claim.lua
     oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; claim.lua
@@ -101,8 +101,8 @@ before the item runs.
 
 An idle worker, step by step:
 
-1. worker/claim_schedule.py: a claim left nothing behind, and a chain thread is free. The worker
-   sends "I" (idle) to its coordinator (process/wakeup.py has the messages).
+1. worker/claim_schedule.py: after a claim no item waits on the lists, and a chain thread is free.
+   The worker sends "I" (idle) to its coordinator (process/wakeup.py has the messages).
 2. coordinator/list_waiters.py: while a worker of the host is idle, one BLMOVE per list waits in
    Redis. A producer's push ends it: the item is in `conserver:returned:<list>` now.
 3. coordinator/idle_workers.py sends "W" (wake) to one idle worker, which claims, from `returned`
@@ -122,10 +122,11 @@ A link's change, step by step, until it is a row in PostgreSQL:
 A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
-2. supervisor/death.py: `blame` reads the child's shared status. It blames each item that is
-   in a link, whose document is being parsed, whose document is so large that a separate call reads
-   it now, or whose links have ended (it waits for Redis or for a storage). It does not blame items
-   that wait for a chain thread.
+2. supervisor/death.py: `blame` reads the child's shared status. It blames these items:
+   - those in a link;
+   - those whose document is being parsed, or whose large document is being read;
+   - those whose links have ended, and which wait for Redis or for a storage.
+   It does not blame items that wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
    and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the
    next coordinator gets the order.
@@ -135,10 +136,10 @@ A killed worker, step by step (kill -9 while an item is in a link):
    cancelled items, and moves all other items to `conserver:returned:<list>`. It counts the death
    for a suspect that had begun, and for an item over its time limit. When the consumer holds no
    item, the script deletes its registration; for an hour the same id cannot be registered again.
-6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. While returned
-   items remain, the list waiters wake the next worker. When the backoff of the slot is over (there
-   is none after a first death), the supervisor orders a new consumer id, the coordinator registers
-   it, and the supervisor starts the replacement.
+6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. While items
+   remain in `returned`, list_waiters.py has idle_workers.py wake the next worker. When the backoff
+   of the slot is over (there is none after a first death), the supervisor orders a new consumer id,
+   the coordinator registers it, and the supervisor starts the replacement.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all workers
    hold items, the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as

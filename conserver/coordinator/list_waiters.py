@@ -5,13 +5,12 @@ conserver:returned:<list>` waiting in Redis, for one list that the host serves. 
 the BLMOVE, it has moved an item to `returned`. An item there belongs to no process, so the death of
 a process cannot strand it. The list waiter wakes one idle worker, which claims the item from
 `returned`. When that worker has answered, the list waiter looks at `returned`. If items remain, it
-wakes the next idle worker. It remembers which workers it has woken, and forgets them only when
-`returned` is empty, so that it wakes none twice. If no items remain, it issues the next BLMOVE.
-Redis answers one host per item, and that host wakes one worker.
+wakes the next idle worker. It wakes no worker a second time until `returned` is empty. If no items
+remain, it issues the next BLMOVE. Redis answers one host per item, and that host wakes one worker.
 
 A list waiter issues no BLMOVE for a list that is paused, that has as many parked items as it may,
 or that has unclaimed items in `returned`. Otherwise new items would pile up in `returned`: those of
-a paused list would stay there, and those beyond the cap would be claimed in spite of it.
+a paused list would be stranded there, and a list at its cap would have more items claimed.
 
 A wakeup is only a hint. If BLMOVE is refused (Redis is at maxmemory) or a wakeup is late, a worker
 claims by itself every TICK_INTERVAL.
@@ -112,10 +111,10 @@ class ListWaiter:
             if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # `returned` has items that this host has not moved there, and the host that has moved
-            # them wakes a worker. This host wakes one only if the items are still there in the next
-            # round. Or all idle workers of this host were woken already: then none is woken again,
-            # because each claims every TICK_INTERVAL.
+            # Case 1: another host has moved the items in `returned`, and wakes a worker. This host
+            # wakes one only if the items are still there in the next round. Case 2: all idle
+            # workers of this host were woken already. None is woken again: each claims every
+            # TICK_INTERVAL.
             must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))

@@ -53,7 +53,8 @@ class AsyncConnection:
     """One connection, opened by the first command. It repeats nothing.
 
     Any failure closes the connection and is raised. So an answer is never taken for the answer of
-    another command. And a caller that saw no error knows that the connection has not broken.
+    another command. And a caller that saw no error knows that the connection has not broken
+    (reaper.py needs that).
     """
 
     def __init__(self, connections: Connections) -> None:

@@ -81,7 +81,7 @@ def recent(
 ) -> dict[str, tuple[float | None, ...]]:
     """list -> the averages of some fields over the last points (by default about a minute).
 
-    Rates and durations are those of the list's chain, which may serve other lists as well.
+    The history has rates and durations per chain only: two lists of one chain have the same ones.
     The default is one point more than a minute has, because the newest may not be written yet.
     """
     found: dict[str, tuple[float | None, ...]] = {}

@@ -309,7 +309,7 @@ def move(kind: MoveKind, consumer: str, moves: Sequence[Move], keep_s: int = 0) 
 
 
 def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
-    """Return the items to the queue that the consumer holds and that are not among `tokens`.
+    """Return to the queue the items that the consumer holds and that `tokens` lacks.
 
     Returns how many went back. Repeat the call until the answer is 0.
 

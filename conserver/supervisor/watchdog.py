@@ -206,8 +206,8 @@ def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop_deferred: b
 
     Args:
         defer: another link may have used this time: keep it in deferred_s, and do not count it yet.
-        drop_deferred: the freeze before this look was longer than FROZEN_AFTER_S: only the time of
-            this look counts.
+        drop_deferred: a freeze longer than FROZEN_AFTER_S has just ended: forget the time that was
+            deferred.
     """
     if defer:
         counter.deferred_s += elapsed_s

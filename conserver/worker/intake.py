@@ -1,8 +1,8 @@
 """Intake: claims items from Redis and prepares them for the chain threads.
 
 1. Prefetch: a claim takes at most N items from each list, where N is what the threads of the list's
-   chain finish in about 100 ms (prefetch.py), so that no thread waits for Redis. In total it takes
-   at most the largest N.
+   chain finish in about 100 ms (prefetch.py), so that no thread waits for Redis. All lists together
+   give at most as many items as the largest N.
 2. Backpressure: the worker claims nothing while it holds 256 items or 64 MiB of documents
    (held_items.py), while it runs a suspect, and while it finishes its items so that it can run a
    suspect (claim_schedule.py). It claims nothing for a chain that has enough items queued.

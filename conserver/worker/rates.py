@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from conserver.worker.item import Item, Route
 
 AHEAD_S = 5.0
-"""Redis gives no slot that is further away than this, except the very next one."""
+"""Redis gives no slot that is further away than this, except the next free one, because a slow rate
+may have none earlier.
+"""
 SHARE_S = 2.0
 """A worker parks at most as many items of a chain as have slots in this time, and at least 1."""
 COME_BACK_S = 0.1

