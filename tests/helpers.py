@@ -7,6 +7,7 @@ answer after the server has carried it out, hold everything, or be slow.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import threading
@@ -36,6 +37,20 @@ _OVERLAP_BYTES = 128
 
 Result = TypeVar("Result")
 Moment = Literal["before", "after"]
+
+
+def open_files() -> set[tuple[int, int, int]]:
+    """The descriptors of this process, each with what it refers to (device, inode).
+
+    Compare two sets by difference only: at any moment the collector may close what an earlier test
+    has left, and its numbers are used again.
+    """
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # The listing itself used one.
+            state = os.fstat(int(name))
+            found.add((int(name), state.st_dev, state.st_ino))
+    return found
 
 
 def eventually(

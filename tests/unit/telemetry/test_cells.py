@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import cells
 from conserver.telemetry.cells import REGION_BYTES, Cells
 from conserver.telemetry.metrics import COUNTED, Metric
+from tests.helpers import open_files
 
 HITS = Metric("test_hits", "counter", "Hits.", ("who",))
 TOOK = Metric("test_took_seconds", "histogram", "Times.", (), (0.1, 1.0))
@@ -103,18 +103,16 @@ def test_a_kill_loses_nothing_that_was_counted(status: SharedStatus, method: str
 def test_thousands_of_successors_leave_nothing_behind(status: SharedStatus) -> None:
     """Neither files nor bytes: each finds the series of the one before."""
 
-    def used() -> tuple[int, int]:
-        return os.fstat(status.fd).st_blocks, len(list(Path("/proc/self/fd").iterdir()))
-
-    before = used()
+    blocks, before = 0, open_files()
     for number in range(5000):
         made = Cells(status.metrics)
         made.counter(HITS, "a").add()
         made.histogram(TOOK).observe(0.5)
         made.close()
         if number == 0:
-            before = used()
-    assert used() == before
+            blocks, before = os.fstat(status.fd).st_blocks, open_files()
+    assert os.fstat(status.fd).st_blocks == blocks
+    assert not open_files() - before
     assert told(status)["test_hits", "a"] == (5000.0,)
 
 

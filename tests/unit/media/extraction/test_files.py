@@ -11,6 +11,7 @@ from benchmark import papers
 
 from conserver.media.extraction.pages import Limits, Page, Recognized, Refused
 from conserver.media.extraction.reader import open_document
+from tests.helpers import open_files
 
 LINES = papers.LINES
 TEXT = "\n".join(LINES)
@@ -213,7 +214,7 @@ def test_xml_that_is_nested_without_end(tmp_path: Path) -> None:
 
 
 def test_nothing_stays_open(tmp_path: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_files()
     for content in (papers.pdf(), papers.docx(), papers.fax_file([papers.fax()])):
         read(content, tmp_path)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert not open_files() - before
