@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -46,10 +47,10 @@ def open_files() -> set[tuple[int, int, int]]:
     has left, and its numbers are used again.
     """
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # The listing itself used one.
-            state = os.fstat(int(name))
-            found.add((int(name), state.st_dev, state.st_ino))
+            state = os.fstat(int(path.name))
+            found.add((int(path.name), state.st_dev, state.st_ino))
     return found
 
 
