@@ -19,8 +19,8 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
     stalls, time limits    supervisor/watchdog.py reads process/shared_status.py twice a second. It
                            kills a child whose main loop has not beaten for
                            CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past its
-                           hard_timeout_s. The watchdog has the exceptions. What follows is told
-                           below: a killed worker
+                           hard_timeout_s; its docstring lists the cases that are treated
+                           differently. After the kill: see "A killed worker" below
     a dead worker          below, step by step
     secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
                            line, cli/output.py and tables.py to the output of commands,
@@ -28,10 +28,11 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            Redis, queue/jobs.py and operations/ to errors that they read from Redis,
                            http/ to what it answers, telemetry/otel.py to spans
     a new command          operations/<name>.py reads or changes Redis, cli/<name>.py prints (with
-                           cli/output.py and tables.py; watching.py if live), cli/app.py or
-                           operating.py declares it; tests/unit/operations/ and tests/integration/
-                           test_commands*.py test it, docs/operations.md describes it. cli/status.py
-                           with operations/overview.py is a good model
+                           cli/output.py and tables.py; watching.py if live), cli/app.py declares it
+                           (cli/operating.py, if it is about pausing, retrying and the like).
+                           tests/unit/operations/ and tests/integration/test_commands*.py test it,
+                           docs/operations.md describes it. cli/status.py with
+                           operations/overview.py is a good model
 
 The words that the code uses:
 
@@ -84,14 +85,15 @@ The words that the code uses:
 
 Dead letters, by reason. One Lua function writes them all: `dead_letter` in queue/prelude.lua.
 
-    failed               a link raised more than `retries` exceptions, or Retry with an item older
-                         than `give_up_s`; worker/outcomes.py
+    failed               a link raised more than `retries` exceptions for the item, or it raised
+                         Retry and the item is older than `give_up_s`; worker/outcomes.py
     rejected             a link raised Rejected, or returned something that is neither its vCon nor
                          None; the document cannot be used, or a link has made it too large
                          (worker/chain.py finds these, then outcomes.py); a storage or RedisJSON
                          refuses it (outcomes.py, outbox.py); two chains changed it in ways that
                          cannot be merged (conflicts.py); the record cannot be read (intake.py); the
-                         URL of a callback has expired (queue/claim.lua)
+                         URL to which the item's job must deliver its result has expired before the
+                         item could begin (queue/claim.lua)
     unavailable          a storage is away, and the item is older than `give_up_s`; outcomes.py
     poison, time_limit   `max_deliveries` deaths were counted for the item; queue/claim.lua
     oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; claim.lua
@@ -137,7 +139,7 @@ A killed worker, step by step (kill -9 while an item is in a link):
    for a suspect that had begun, and for an item over its time limit. When the consumer holds no
    item, the script deletes its registration; for an hour the same id cannot be registered again.
 6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. While items
-   remain in `returned`, list_waiters.py has idle_workers.py wake the next worker. When the backoff
+   remain in `returned`, list_waiters.py lets idle_workers.py wake the next worker. When the backoff
    of the slot is over (there is none after a first death), the supervisor orders a new consumer id,
    the coordinator registers it, and the supervisor starts the replacement.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all workers

@@ -8,9 +8,9 @@ a process cannot strand it. The list waiter wakes one idle worker, which claims 
 wakes the next idle worker. It wakes no worker a second time until `returned` is empty. If no items
 remain, it issues the next BLMOVE. Redis answers one host per item, and that host wakes one worker.
 
-A list waiter issues no BLMOVE for a list that is paused, that has as many parked items as it may,
+A list waiter issues no BLMOVE for a list that is paused, whose parked items have reached the cap,
 or that has unclaimed items in `returned`. Otherwise new items would pile up in `returned`: those of
-a paused list would be stranded there, and a list at its cap would have more items claimed.
+a paused list would be stranded there, and workers would claim from a list at its cap.
 
 A wakeup is only a hint. If BLMOVE is refused (Redis is at maxmemory) or a wakeup is late, a worker
 claims by itself every TICK_INTERVAL.
@@ -111,10 +111,10 @@ class ListWaiter:
             if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # Case 1: another host has moved the items in `returned`, and wakes a worker. This host
-            # wakes one only if the items are still there in the next round. Case 2: all idle
-            # workers of this host were woken already. None is woken again: each claims every
-            # TICK_INTERVAL.
+            # The list is hindered, or one of two cases. Case 1: another host has moved the items in
+            # `returned`, and wakes a worker. This host wakes one only if the items are still there
+            # in the next round. Case 2: all idle workers of this host were woken already. None is
+            # woken again: each claims every TICK_INTERVAL.
             must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))

@@ -3,7 +3,8 @@
 AsyncConnection is one connection with bounded waits; it repeats nothing. AsyncRetryingConnection
 repeats a call until Redis answers, however long Redis is away. It may do so because all calls of
 the coordinator are safe to repeat. The coordinator's duties share one AsyncRetryingConnection, and
-their calls wait for each other. It also logs keys of the wrong type, for all duties.
+their calls wait for each other. AsyncRetryingConnection also logs keys of the wrong type, for all
+duties.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class Connections:
 class AsyncConnection:
     """One connection, opened by the first command. It repeats nothing.
 
-    Any failure closes the connection and is raised. So an answer is never taken for the answer of
-    another command. And a caller that saw no error knows that the connection has not broken
-    (reaper.py needs that).
+    A failure of the connection closes it and is raised. So an answer is never taken for the answer
+    of another command. And a caller that saw no failure knows that the connection has not broken
+    (reaper.py needs that). An error that Redis answers does not close it.
     """
 
     def __init__(self, connections: Connections) -> None:

@@ -51,7 +51,7 @@ class Overview:
         risks: problems of Redis for which it may lose or refuse items; see doctor.risks.
         done: how many items the present workers have done.
         rate_per_s: items done per second by all hosts; None if unknown. The caller's Rate measures
-            it from heartbeats; before its second heartbeat, it is the mean of the last minute in
+            it between two heartbeats of a host; until then it is the mean of the last minute in
             the history.
         drained_in_s: seconds until the lists that are served and not paused are empty at this
             rate; None without a rate.

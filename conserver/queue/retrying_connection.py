@@ -2,7 +2,7 @@
 
 1. The connection sends one call at a time, and repeats it until Redis answers. So Redis may execute
    a script twice; all scripts are written for that.
-2. While the connection waits, it calls `tick` at least every 0.5 s. In `tick` the worker loop
+2. While the connection waits, it calls `tick` at least once a second. In `tick` the worker loop
    updates its heartbeat and notices that its supervisor has ended. So the watchdog does not kill a
    worker, however long Redis is away.
 3. The connection logs a transient error once, and tries again until Redis answers (Redis is away,
@@ -99,7 +99,7 @@ class RetryingConnection:
     """
 
     def __init__(self, url: str, tick: Callable[[], None], log: FilteringBoundLogger) -> None:
-        """tick: called at least every 0.5 s while a call waits. An exception from it ends the
+        """tick: called at least once a second while a call waits. An exception from it ends the
         call.
         """
         # Keep the pool alive: a Sentinel connection has only a weak reference to it.
@@ -172,6 +172,7 @@ class RetryingConnection:
                     words = call.command(whole, repeated=True)
                 self._tick()
                 time.sleep(backoff.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
+                self._tick()  # To connect may take as long again.
                 continue
             if failures:
                 away_s = round(time.monotonic() - away_since, 3)

@@ -143,9 +143,9 @@ class TimeLimits:
         it stands still, several links run:
             for at most FROZEN_AFTER_S               kept aside, and added to all of them as soon
                                                      as the heartbeat moves again
-            for longer                               against none
+            for longer                               against none: the freeze itself is measured
 
-    If several links run and a freeze lasts as long as the shortest of their limits,
+    If several links run and the freeze lasts as long as the shortest of their limits,
     `frozen_past_limit` is set. The worker is then killed as stalled: the items of these links
     become suspects, and the death counts against none of them.
     """
