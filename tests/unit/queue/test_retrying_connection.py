@@ -243,7 +243,7 @@ def test_the_log_says_what_is_waited_for(error: Exception, words: str) -> None:
 def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(bench: Bench) -> None:
     bench.connection.command("PING")
     bench.proxy.refuse()
-    bench.ticks.at(4, bench.proxy.start)
+    bench.ticks.at(7, bench.proxy.start)
     with capture_logs() as lines:
         assert bench.connection.command("ECHO", "a") == b"a"
     assert [line["event"] for line in lines] == ["redis_away", "redis_back"]
@@ -293,7 +293,7 @@ def test_a_full_server_is_waited_for(private: Private) -> None:
         bench.queue.push("q", "u1")
         bench.queue.client.config_set("maxmemory", 1)
         assert [item.payload for item in bench.claim(1).items] == [b"u1"]  # scripts pass
-        bench.ticks.at(2, lambda: bench.queue.client.config_set("maxmemory", 0))
+        bench.ticks.at(3, lambda: bench.queue.client.config_set("maxmemory", 0))
         assert bench.connection.command("SET", "a", "b") == b"OK"
         assert bench.connection.repeats >= 2
 
@@ -304,7 +304,7 @@ def test_a_server_that_became_a_replica_is_waited_for(private: Private) -> None:
         bench.queue.push("q", "u1")
         # A master that nobody has: the server answers reads, and refuses our scripts' writes.
         bench.queue.client.replicaof("127.0.0.1", "1")
-        bench.ticks.at(2, lambda: bench.queue.client.replicaof("NO", "ONE"))
+        bench.ticks.at(3, lambda: bench.queue.client.replicaof("NO", "ONE"))
         assert [item.payload for item in bench.claim(1).items] == [b"u1"]
         assert bench.connection.repeats >= 2
 
