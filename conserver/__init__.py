@@ -21,7 +21,7 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past its
                            hard_timeout_s; its docstring lists the cases that are treated
                            differently. After the kill: see "A killed worker" below
-    a dead worker          below, step by step
+    a killed worker        below, step by step
     secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
                            line, cli/output.py and tables.py to the output of commands,
                            worker/ (item, story, chain, outbox, outcomes) to what it leaves in
@@ -89,11 +89,11 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
                          Retry and the item is older than `give_up_s`; worker/outcomes.py
     rejected             a link raised Rejected, or returned something that is neither its vCon nor
                          None; the document cannot be used, or a link has made it too large
-                         (worker/chain.py finds these, then outcomes.py); a storage or RedisJSON
-                         refuses it (outcomes.py, outbox.py); two chains changed it in ways that
-                         cannot be merged (conflicts.py); the record cannot be read (intake.py); the
-                         URL to which the item's job must deliver its result has expired before the
-                         item could begin (queue/claim.lua)
+                         (worker/chain.py finds the cases up to here, outcomes.py decides); a
+                         storage or RedisJSON refuses it (outcomes.py, outbox.py); two chains
+                         changed it in ways that cannot be merged (conflicts.py); the record cannot
+                         be read (intake.py); the URL to which the item's job must deliver its
+                         result has expired before the item could begin (queue/claim.lua)
     unavailable          a storage is away, and the item is older than `give_up_s`; outcomes.py
     poison, time_limit   `max_deliveries` deaths were counted for the item; queue/claim.lua
     oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; claim.lua
@@ -103,8 +103,8 @@ before the item runs.
 
 An idle worker, step by step:
 
-1. worker/claim_schedule.py: after a claim no item waits on the lists, and a chain thread is free.
-   The worker sends "I" (idle) to its coordinator (process/wakeup.py has the messages).
+1. worker/claim_schedule.py: if a claim leaves no item on the lists and a chain thread is free, the
+   worker sends "I" (idle) to its coordinator (process/wakeup.py has the messages).
 2. coordinator/list_waiters.py: while a worker of the host is idle, one BLMOVE per list waits in
    Redis. A producer's push ends it: the item is in `conserver:returned:<list>` now.
 3. coordinator/idle_workers.py sends "W" (wake) to one idle worker, which claims, from `returned`
@@ -118,7 +118,7 @@ A link's change, step by step, until it is a row in PostgreSQL:
    Redis in one script (queue/write.lua), which gives the document its next revision. If somebody
    wrote it meanwhile, worker/conflicts.py merges.
 3. worker/writers.py: the storage's thread takes what waits, at most 256 documents and 8 MiB.
-4. storage/postgres.py upserts them in one statement, unless a row has a newer revision.
+4. storage/postgres.py upserts them in one statement; a row with a newer revision stays as it is.
 5. When all storages have answered, queue/settle.lua ends the item and pushes its uuid on.
 
 A killed worker, step by step (kill -9 while an item is in a link):
@@ -126,7 +126,7 @@ A killed worker, step by step (kill -9 while an item is in a link):
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
 2. supervisor/death.py: `blame` reads the child's shared status. It blames these items:
    - those in a link;
-   - those whose document is being parsed, or whose large document is being read;
+   - those whose document is being parsed, or whose large document the worker reads from Redis;
    - those whose links have ended, and which wait for Redis or for a storage.
    It does not blame items that wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
@@ -138,10 +138,10 @@ A killed worker, step by step (kill -9 while an item is in a link):
    cancelled items, and moves all other items to `conserver:returned:<list>`. It counts the death
    for a suspect that had begun, and for an item over its time limit. When the consumer holds no
    item, the script deletes its registration; for an hour the same id cannot be registered again.
-6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. While items
-   remain in `returned`, list_waiters.py lets idle_workers.py wake the next worker. When the backoff
-   of the slot is over (there is none after a first death), the supervisor orders a new consumer id,
-   the coordinator registers it, and the supervisor starts the replacement.
+6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. As long as
+   items remain in `returned`, list_waiters.py makes idle_workers.py wake one more worker. When the
+   backoff of the slot is over (there is none after a first death), the supervisor orders a new
+   consumer id, the coordinator registers it, and the supervisor starts the replacement.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all workers
    hold items, the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as

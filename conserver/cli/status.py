@@ -12,7 +12,7 @@ from conserver.cli.environment import configured_lists, load_settings, redis_cli
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style, lines_of, styled
 from conserver.operations.attention import Finding, attention
-from conserver.operations.hosts import Host, Rate
+from conserver.operations.hosts import Host, Throughput
 from conserver.operations.overview import ListState, Overview, overview
 from conserver.operations.parked import Waits
 from conserver.operations.words import one_line
@@ -28,7 +28,7 @@ def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
     """Prints the status once, or every `watch_s` seconds until interrupted."""
     settings = load_settings(config_file)
     configured = configured_lists(settings)
-    rate = Rate()
+    rate = Throughput()
     with redis_client(settings) as client:
 
         def look() -> None:

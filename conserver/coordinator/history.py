@@ -122,7 +122,7 @@ class History:
         for at in range(0, len(names), LISTS_PER_ASK):
             points |= await self._depths(names[at : at + LISTS_PER_ASK], rates)
         sums = [sum(point[place] or 0 for point in points.values()) for place in range(3)]
-        points[""] = (*sums, float(held), *rates.get("", _UNKNOWN))
+        points[history.ALL_LISTS] = (*sums, float(held), *rates.get("", _UNKNOWN))
         await self._store(FINE, number, points)
         if number % _FINE_PER_COARSE == 0:
             await self._coarsen(number, list(points))

@@ -170,7 +170,7 @@ def _processes(host: Host, kind: str) -> list[dict[str, Any]]:
     return host.transcribers if kind == "windows" else host.workers
 
 
-class Rate:
+class Throughput:
     """How many items per second the hosts do, measured between their beats.
 
     A beat comes every few seconds. If a look finds the same beat as the look before, it measures

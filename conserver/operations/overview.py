@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from conserver.operations import doctor, history, hosts, lists, parked
 from conserver.operations.connection import Client
 from conserver.operations.doctor import Finding
-from conserver.operations.hosts import Breaker, Host, Rate
+from conserver.operations.hosts import Breaker, Host, Throughput
 from conserver.operations.lists import Depth
 from conserver.operations.parked import Waits
 from conserver.queue import keys
+from conserver.queue.history import ALL_LISTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class Overview:
         in_flight: how many items the workers hold.
         risks: problems of Redis for which it may lose or refuse items; see doctor.risks.
         done: how many items the present workers have done.
-        rate_per_s: items done per second by all hosts; None if unknown. The caller's Rate measures
-            it between two heartbeats of a host; until then it is the mean of the last minute in
-            the history.
+        rate_per_s: items done per second by all hosts; None if unknown. Once the caller's meter has
+            seen two heartbeats, it is measured between these; before, it is the mean of the last
+            minute in the history.
         drained_in_s: seconds until the lists that are served and not paused are empty at this
             rate; None without a rate.
     """
@@ -68,12 +69,12 @@ class Overview:
     risks: Sequence[Finding] = ()
 
 
-def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
+def overview(client: Client, configured: Sequence[str], throughput: Throughput) -> Overview:
     """Reads the state of all lists and hosts.
 
     Args:
         configured: the lists of the configuration; they are shown first.
-        rate: the measurements of earlier overviews, to which this call adds one.
+        throughput: the measurements of earlier overviews, to which this call adds one.
     """
     found = hosts.read(client)
     paused = lists.pauses(client)
@@ -86,9 +87,9 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
         names.remove(keys.NOTIFICATIONS)
     waits = parked.waits(client, [name for name in names if depths[name].parked])
     ages = lists.ages(client, names)
-    per_s = rate.look(found)
+    per_s = throughput.look(found)
     if per_s is None:
-        [(per_s,)] = history.recent(client, [""], ("done_per_s",)).values()
+        [(per_s,)] = history.recent(client, [ALL_LISTS], ("done_per_s",)).values()
     moving = [depths[name] for name in depths if name in served and name not in paused]
     waiting = sum((depth.queued or 0) + (depth.returned or 0) for depth in moving)
     return Overview(

@@ -25,6 +25,9 @@ from conserver.queue import keys
 LISTS_MAX = 500
 """Most lists that have a history; the configured lists come first."""
 
+ALL_LISTS = ""
+"""The name under which the sum of all lists is kept."""
+
 FIELDS = ("waiting", "parked", "dead", "in_flight", "done_per_s", "failed_per_s", "p50_s", "p95_s")
 _POINT = struct.Struct(">I8H")
 POINT_BYTES = _POINT.size

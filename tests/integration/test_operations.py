@@ -23,7 +23,7 @@ from conserver.operations import (
 )
 from conserver.operations import settings as setting_list
 from conserver.operations.dead_letters import Filter
-from conserver.operations.hosts import Rate
+from conserver.operations.hosts import Throughput
 from conserver.queue import host_calls, keys, script
 from tests.command_line import Command
 from tests.operators import Consumer, beat
@@ -58,7 +58,7 @@ def busy(server: Any) -> Any:
 
 
 def test_status(busy: Any, conserver: Command) -> None:
-    now = overview.overview(busy, ["inbox"], Rate())
+    now = overview.overview(busy, ["inbox"], Throughput())
     wrong = [asdict(one) for one in attention.attention(now)]
     assert plain(asdict(now) | {"findings": wrong}) == plain(conserver.json("status"))
 

@@ -14,7 +14,7 @@ from conserver.http.api.context import Context, context_of
 from conserver.http.api.shapes import iso
 from conserver.operations import lists, overview
 from conserver.operations.connection import Client
-from conserver.operations.hosts import Rate
+from conserver.operations.hosts import Throughput
 from conserver.operations.overview import ListState
 from conserver.operations.tokens import Token
 
@@ -131,7 +131,7 @@ def view(state: ListState) -> ListView:
 
 def states(context: Context, client: Client, token: Token) -> list[ListView]:
     """Every list that the token may use."""
-    found = overview.overview(client, list(context.config.ingress), Rate())
+    found = overview.overview(client, list(context.config.ingress), Throughput())
     return [view(state) for state in found.lists if token.may_use(state.name)]
 
 

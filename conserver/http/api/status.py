@@ -17,7 +17,7 @@ from conserver.http.api.visible import visible
 from conserver.operations import attention, audit, items, overview
 from conserver.operations import hosts as operations
 from conserver.operations import lists as list_operations
-from conserver.operations.hosts import Host, Rate
+from conserver.operations.hosts import Host, Throughput
 from conserver.operations.tokens import Token
 from conserver.telemetry.redact import redact_fields, redact_text, redact_texts
 
@@ -164,7 +164,7 @@ def status(request: Request, token: Annotated[Token, Depends(requires("read"))])
     """Shows what waits, what runs and what is dead on all lists, and present problems."""
     context = context_of(request)
     with context.client() as client:
-        everything = overview.overview(client, list(context.config.ingress), Rate())
+        everything = overview.overview(client, list(context.config.ingress), Throughput())
     seen = [state for state in everything.lists if token.may_use(state.name)]
     hosts = visible(everything.hosts, token, context.config)
     found = replace(everything, lists=seen, hosts=hosts)
@@ -195,7 +195,7 @@ def workers(request: Request, token: Annotated[Token, Depends(requires("read"))]
     """Counts the items that wait and run on all running hosts, and lists each worker's items."""
     context = context_of(request)
     with context.client() as client:
-        found = overview.overview(client, list(context.config.ingress), Rate())
+        found = overview.overview(client, list(context.config.ingress), Throughput())
     living = [host for host in visible(found.hosts, token, context.config) if host.beats]
     waiting = [
         count

@@ -47,7 +47,7 @@ from conserver.http.dashboard.pages import Page, Visit, route_of
 from conserver.http.dashboard.sessions import Sessions, new_cookie
 from conserver.http.dashboard.snapshots import Snapshots
 from conserver.http.dashboard.templating import FOLDER, Templates
-from conserver.operations.hosts import Rate
+from conserver.operations.hosts import Throughput
 from conserver.operations.link_times import LinkTimes
 from conserver.operations.tokens import Token
 from conserver.outbound.uploads import StoreError
@@ -103,8 +103,8 @@ class Dashboard:
         self.nav = [page for page in self.pages if page.nav]
         self.sessions = Sessions(context)
         self.snapshots = Snapshots()
-        self.rate = Rate()
-        self.windows_rate = Rate("windows")
+        self.rate = Throughput()
+        self.windows_rate = Throughput("windows")
         self.link_times = LinkTimes()
         self.templates = Templates(self)
         self.live = Live(self)

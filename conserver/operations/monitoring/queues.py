@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from conserver.operations import hosts, overview
 from conserver.operations.connection import Client
-from conserver.operations.hosts import Host, Rate
+from conserver.operations.hosts import Host, Throughput
 from conserver.operations.overview import ListState
 
 STATES = ("queued", "returned", "suspects", "parked")
@@ -29,7 +29,7 @@ class QueueMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Read and yield the families."""
-        found = overview.overview(self._client, self._configured, Rate())
+        found = overview.overview(self._client, self._configured, Throughput())
         yield from _lists(found.lists)
         yield _parked(found.lists)
         yield from _hosts(self._client, found.hosts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conserver.operations.hosts import Host, Rate
+from conserver.operations.hosts import Host, Throughput
 
 
 def host(at_s: float, *done: tuple[int, int], silent: bool = False) -> Host:
@@ -25,15 +25,15 @@ def host(at_s: float, *done: tuple[int, int], silent: bool = False) -> Host:
 
 def test_one_beat_tells_no_rate() -> None:
     """What was done before the first look is no measure of now."""
-    rate = Rate()
+    rate = Throughput()
     assert rate.look([host(1, (10, 400))]) is None
     assert rate.look([host(1, (10, 400))]) is None
-    assert Rate().look([]) is None
+    assert Throughput().look([]) is None
 
 
 def test_a_look_that_meets_the_same_beat_again_changes_nothing() -> None:
     """Looking every second at beats of every three does not make the rate jump to nothing."""
-    rate = Rate()
+    rate = Throughput()
     rate.look([host(0, (10, 100))])
     assert rate.look([host(3, (10, 160))]) == 20
     assert rate.look([host(3, (10, 160))]) == 20
@@ -41,14 +41,14 @@ def test_a_look_that_meets_the_same_beat_again_changes_nothing() -> None:
 
 def test_a_worker_that_is_replaced_counts_from_nothing() -> None:
     """Its successor's items are added, and those of the dead one are not taken back."""
-    rate = Rate()
+    rate = Throughput()
     rate.look([host(0, (10, 100), (11, 50))])
     assert rate.look([host(2, (10, 110), (12, 30))]) == 20
 
 
 def test_only_the_last_while_counts() -> None:
     """A burst of an hour ago is over, and a host that is silent does nothing."""
-    rate = Rate()
+    rate = Throughput()
     rates = [
         rate.look([host(at_s, (10, done))])
         for at_s, done in ((0, 0), (3, 3000), (30, 3000), (40, 3000))
