@@ -18,9 +18,9 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
     idle workers           below, step by step
     stalls, time limits    supervisor/watchdog.py reads process/shared_status.py twice a second. It
                            kills a child whose main loop has not beaten for
-                           CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past its
-                           hard_timeout_s; its docstring lists the cases that are treated
-                           differently. After the kill: see "A killed worker" below
+                           CONSERVER_STALL_TIMEOUT_S (60 s; longer until the child is ready), and a
+                           worker with an item past its hard_timeout_s. The docstrings in
+                           watchdog.py tell the details. After the kill: "A killed worker" below
     a killed worker        below, step by step
     secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
                            line, cli/output.py and tables.py to the output of commands,
@@ -58,7 +58,8 @@ The words that the code uses:
                       storage and no egress list
     park              set an item aside until a time: for a retry, a rate, an unavailable storage or
                       a key of the wrong type
-    return            move items that a consumer no longer works on to `returned` or `suspects`
+    return            move the items of a consumer, which no longer works on them, to `returned` or
+                      `suspects`
     returned          a list in Redis beside each ingress list. Claims take from it first. It has
                       the items that came back, and new items that a list waiter moved there while a
                       worker was idle
@@ -88,12 +89,12 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
     failed               a link raised more than `retries` exceptions for the item, or it raised
                          Retry and the item is older than `give_up_s`; worker/outcomes.py
     rejected             a link raised Rejected, or returned something that is neither its vCon nor
-                         None; the document cannot be used, or a link has made it too large
-                         (worker/chain.py finds the cases up to here, outcomes.py decides); a
-                         storage or RedisJSON refuses it (outcomes.py, outbox.py); two chains
-                         changed it in ways that cannot be merged (conflicts.py); the record cannot
-                         be read (intake.py); the URL to which the item's job must deliver its
-                         result has expired before the item could begin (queue/claim.lua)
+                         None; the document cannot be used, or a link has made it too large:
+                         worker/chain.py finds these, outcomes.py decides. Also: a storage or
+                         RedisJSON refuses the document (outcomes.py, outbox.py); two chains changed
+                         it in ways that cannot be merged (conflicts.py); the record cannot be read
+                         (intake.py); the URL to which the item's job must deliver its result has
+                         expired before the item could begin (queue/claim.lua)
     unavailable          a storage is away, and the item is older than `give_up_s`; outcomes.py
     poison, time_limit   `max_deliveries` deaths were counted for the item; queue/claim.lua
     oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; claim.lua
@@ -113,7 +114,8 @@ An idle worker, step by step:
 
 A link's change, step by step, until it is a row in PostgreSQL:
 
-1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON.
+1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON. (After a costly or
+   slow link before, it makes a checkpoint: step 2 without the storages.)
 2. worker/outcomes.py notes the storages as `owed`; worker/outbox.py writes document and state to
    Redis in one script (queue/write.lua), which gives the document its next revision. If somebody
    wrote it meanwhile, worker/conflicts.py merges.
@@ -139,9 +141,9 @@ A killed worker, step by step (kill -9 while an item is in a link):
    for a suspect that had begun, and for an item over its time limit. When the consumer holds no
    item, the script deletes its registration; for an hour the same id cannot be registered again.
 6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. As long as
-   items remain in `returned`, list_waiters.py makes idle_workers.py wake one more worker. When the
-   backoff of the slot is over (there is none after a first death), the supervisor orders a new
-   consumer id, the coordinator registers it, and the supervisor starts the replacement.
+   items remain in `returned`, it wakes one idle worker after another (list_waiters.py asks it to).
+   When the backoff of the slot is over (there is none after a first death), the supervisor orders a
+   new consumer id, the coordinator registers it, and the supervisor starts the replacement.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all workers
    hold items, the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as

@@ -1,4 +1,4 @@
-"""Reads the history of a list, or of all lists together, that coordinators record."""
+"""Reads the history that coordinators record: the depths of a list, and the rates of its chain."""
 
 from __future__ import annotations
 

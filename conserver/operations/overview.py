@@ -51,9 +51,9 @@ class Overview:
         in_flight: how many items the workers hold.
         risks: problems of Redis for which it may lose or refuse items; see doctor.risks.
         done: how many items the present workers have done.
-        rate_per_s: items done per second by all hosts; None if unknown. Once the caller's meter has
-            seen two heartbeats, it is measured between these; before, it is the mean of the last
-            minute in the history.
+        rate_per_s: items done per second by all hosts; None if unknown. It is measured between
+            the heartbeats that `throughput` has seen; until that has seen two, it is the mean of
+            the last minute in the history.
         drained_in_s: seconds until the lists that are served and not paused are empty at this
             rate; None without a rate.
     """
