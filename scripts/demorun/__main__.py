@@ -14,7 +14,7 @@ from pathlib import Path
 from demorun import journey
 from demorun.journey import Recording
 from demorun.show import Show
-from demorun.stage import ROOT, TINY_MODEL, Model, Stage, StageError
+from demorun.stage import ROOT, TINY_MODEL, Model, Stage, StageError, english_model
 
 CALLS = ROOT / "scripts" / "data" / "calls"
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -32,9 +32,10 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--model",
-        default=str(TINY_MODEL),
+        default="",
         help="a folder with a faster-whisper model, or a name to fetch from the hub, such as"
-        " `small` (default: our tiny one, which knows 20 words of a computer's voice)",
+        " `small` (default: tiny.en, which is installed, for FILEs; for the calls that come with"
+        " the checkout a model that knows their 20 words)",
     )
     parser.add_argument(
         "--language", default="", help="what is spoken, such as `de` (default: found out)"
@@ -78,9 +79,13 @@ def main(words: Sequence[str]) -> int:
 
 def demonstrate(show: Show, wanted: argparse.Namespace, paths: Sequence[Path]) -> int:
     """Everything but the search."""
-    folder = Path(wanted.model)
-    model = Model(str(folder.resolve()) if folder.is_dir() else wanted.model, wanted.language)
+    english = english_model() if wanted.recordings else None
+    name = wanted.model or str(english or TINY_MODEL)
+    folder = Path(name)
+    model = Model(str(folder.resolve()) if folder.is_dir() else name, wanted.language)
     show.title()
+    if wanted.recordings and not wanted.model and english is not None:
+        show.note("with the smallest model of English there is: --model small understands more")
     if wanted.recordings and model.is_tiny:
         show.note(
             "the model that comes with Conserver knows 20 English words, spoken by a computer:"

@@ -105,7 +105,7 @@ class Show:
     def next_steps(self, stage: Stage) -> None:
         """What a newcomer may want to do now."""
         rows = (
-            ("scripts/demo call.wav --model small", "your own recordings; two channels: 2 parties"),
+            ("scripts/demo call.wav", "your own, in English; --model small for other languages"),
             ("scripts/demo --kill", "kill the worker at work: nothing is lost or doubled"),
             ("scripts/demo --stay", "leave it running, to look at from another terminal"),
             ("scripts/demo --search seven", "look for words in all that is stored"),

@@ -18,10 +18,11 @@ import httpx
 import orjson
 import pytest
 from demorun.__main__ import CALLS
-from demorun.stage import TINY_MODEL, Model
+from demorun.stage import TINY_MODEL, Model, english_model
 
 from tests.helpers import eventually
 from tests.installation import is_installed
+from tests.unit.media.speech.real import english
 
 ROOT = Path(__file__).parents[2]
 SAID = {
@@ -142,12 +143,37 @@ def test_own_recordings_and_other_files(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "noise.mp3").write_bytes(b"no music " * 400)
     (tmp_path / "text.txt").write_text("no recording")
     words = [str(mine), str(tmp_path / "noise.mp3"), str(tmp_path / "text.txt")]
-    code, output = demo(*words)
+    code, output = demo(*words, "--model", str(TINY_MODEL))
     assert code == 1, output
     assert demo.transcripts() == {"my call ${x}": SAID["stereo"]}
     assert "knows 20 English words" in output
     assert re.search(r"dead +rejected: transcribe: dialog 0: the recording", output)
     assert re.search(r"refused +neither a vCon", output)
+
+
+def test_real_english_is_understood_without_a_download(demo: Demo) -> None:
+    english()  # Skips where its package is not installed.
+    speech = CALLS.parent / "speech"
+    code, output = demo(str(speech / "weather.wav"))
+    assert code == 0, output
+    assert "the smallest model of English there is" in output
+    truth = orjson.loads((speech / "truth.json").read_text())["weather.wav"]
+    spoken = {word for turn in truth for word in re.findall(r"[a-z]+", turn["text"].lower())}
+    heard = set(re.findall(r"[a-z]+", demo.transcripts()["weather"].lower()))
+    assert len(spoken & heard) > 0.7 * len(spoken), (spoken, heard)
+
+
+def test_another_model_under_the_name_of_the_english_one_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "models_of_another"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert english_model("models_of_another") is None, "no file"
+    (package / "model" / "model.bin").write_bytes(b"another")
+    assert english_model("models_of_another") is None
+    assert english_model("no_such_package") is None
 
 
 def test_searching_before_the_first_demo(demo: Demo) -> None:
