@@ -41,12 +41,15 @@ class DataLoss:
         self._log = log
         self._last = ""  # the last heartbeat that Redis has answered
         self._last_s = 0.0
+        # What was counted after the last heartbeat may already have been lost, so the error tells
+        # what was counted before that heartbeat.
         self._counts: dict[str, int] = {}
+        self._counts_before_last: dict[str, int] = {}
 
     async def look(
         self, beat: str, before: str, unknown: bool, consumers: Collection[str], in_flight: int
     ) -> None:
-        """Log `redis_lost_data` if Redis has lost data, with the counts of this host's last look.
+        """Log `redis_lost_data` if Redis has lost data, with what was counted before the loss.
 
         Args:
             beat: the heartbeat that Redis has answered just now.
@@ -66,9 +69,9 @@ class DataLoss:
             how = f"it went back by {back_s:.0f} s: an older snapshot, a replica that lagged"
         if how:
             what = "push again what producers still have; `conserver doctor` says what it keeps"
-            known = {**self._counts, "in_flight": in_flight}
+            known = {**self._counts_before_last, "in_flight": in_flight}
             self._log.error("redis_lost_data", how=how, **known, what=what)
-        self._counts = await self._count()
+        self._counts_before_last, self._counts = self._counts, await self._count()
 
     async def _was_reaped(self, consumers: Collection[str]) -> bool:
         """Whether another host may have declared this host dead; True if that cannot be known."""

@@ -1,0 +1,43 @@
+"""Which counts an error about lost data tells."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import structlog
+from structlog.testing import capture_logs
+
+from conserver.coordinator.data_loss import DataLoss
+from conserver.coordinator.retrying_connection import AsyncRetryingConnection
+
+COUNTED = [3, 0, 0, 0, 1]  # waiting, returned, suspects, parked, dead
+EMPTY = [0, 0, 0, 0, 0]
+
+
+class Answers:
+    """A connection that gives prepared answers, one for each look."""
+
+    def __init__(self, *answers: list[int]) -> None:
+        self._answers = list(answers)
+
+    async def each(self, commands: list[tuple[str, str]]) -> list[int]:
+        assert [command for command, _ in commands] == ["LLEN", "LLEN", "LLEN", "ZCARD", "LLEN"]
+        return self._answers.pop(0)
+
+
+def test_what_was_counted_after_the_last_heartbeat_may_be_lost_already() -> None:
+    """Redis was emptied after the second heartbeat, and before that heartbeat's count."""
+    redis = cast(AsyncRetryingConnection, Answers(COUNTED, EMPTY, EMPTY))
+
+    async def scene() -> None:
+        loss = DataLoss(redis, "h", ["q"], 30, structlog.get_logger())
+        await loss.look("1000.1", "", unknown=True, consumers=["c"], in_flight=2)
+        await loss.look("2000.2", "1000.1", unknown=False, consumers=["c"], in_flight=2)
+        await loss.look("3000.3", "", unknown=True, consumers=["c"], in_flight=2)
+
+    with capture_logs() as lines:
+        asyncio.run(scene())
+    (line,) = lines
+    found: dict[str, Any] = {name: line[name] for name in ("waiting", "parked", "dead")}
+    assert found == {"waiting": 3, "parked": 0, "dead": 1}
