@@ -4,10 +4,10 @@ docs/architecture.md describes the packages (called wings there) and which of th
 The modules for each subject (paths are below conserver/; `storage` is the package beside it):
 
     how much is claimed    For each chain, worker/prefetch.py estimates from measured durations how
-                           many items its threads finish in 100 ms; worker/intake.py asks for that
-                           number, and at least for one item per idle thread. Rates and throttled
-                           links lower the number (worker/rates.py). A claim has at most 128 items
-                           and 4 MiB (queue/calls.py); a worker holds at most 256 items and 64 MiB
+                           many items its threads finish in 100 ms, but at least one per idle
+                           thread; worker/rates.py lowers the number for rates and throttled links.
+                           worker/intake.py asks for that number. A claim has at most 128 items and
+                           4 MiB (queue/calls.py); a worker holds at most 256 items and 64 MiB
                            (worker/held_items.py)
     links, checkpoints     worker/chain.py, one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
@@ -22,11 +22,12 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            worker with an item past its hard_timeout_s. The docstrings in
                            watchdog.py tell the details. After the kill: "A killed worker" below
     a killed worker        below, step by step
-    secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
-                           line, cli/output.py and tables.py to the output of commands,
-                           worker/ (item, story, chain, outbox, outcomes) to what it leaves in
-                           Redis, queue/jobs.py and operations/ to errors that they read from Redis,
-                           http/ to what it answers, telemetry/otel.py to spans
+    secrets in output      telemetry/redact.py removes them. Mainly, telemetry/log.py applies it to
+                           every line, cli/output.py and tables.py to the output of commands,
+                           worker/ (item, story, chain, outbox, outcomes, writers) to what it leaves
+                           in Redis, queue/jobs.py and operations/ to errors that they read from
+                           Redis, http/ to what it answers, telemetry/otel.py to spans.
+                           `grep -rn redact conserver` finds the other places
     a new command          operations/<name>.py reads or changes Redis, cli/<name>.py prints (with
                            cli/output.py and tables.py; watching.py if live), cli/app.py declares it
                            (cli/operating.py, if it is about pausing, retrying and the like).
@@ -75,7 +76,8 @@ The words that the code uses:
                       coordinator, which talks to Redis
     coordinator       the process per host for registrations, wakeups, timers and dead hosts
     lease             the time without a heartbeat after which a host counts as dead
-    worker loop       a worker's main thread: the only one that talks to Redis
+    worker loop       a worker's main thread: the only one that talks to Redis (except for modules
+                      of vcon-server, see plugins/compat/old_redis.py)
     chain thread      a thread of a worker that runs the links of one item at a time
     shared status     shared memory in which a child shows its progress and its items
     child slot        the supervisor's place for one child process; a replacement gets the same slot
@@ -114,8 +116,9 @@ An idle worker, step by step:
 
 A link's change, step by step, until it is a row in PostgreSQL:
 
-1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON. (After a costly or
-   slow link before, it makes a checkpoint: step 2 without the storages.)
+1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON. Before that, it
+   makes a checkpoint after each link that is costly or took over a second: step 2 without the
+   storages.
 2. worker/outcomes.py notes the storages as `owed`; worker/outbox.py writes document and state to
    Redis in one script (queue/write.lua), which gives the document its next revision. If somebody
    wrote it meanwhile, worker/conflicts.py merges.
@@ -129,7 +132,7 @@ A killed worker, step by step (kill -9 while an item is in a link):
 2. supervisor/death.py: `blame` reads the child's shared status. It blames these items:
    - those in a link;
    - those whose document is being parsed, or whose large document the worker reads from Redis;
-   - those whose links have ended, and which wait for Redis or for a storage.
+   - those that wait for Redis or for a storage, with their links ended or not.
    It does not blame items that wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
    and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the

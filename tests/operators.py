@@ -87,7 +87,14 @@ def beat(
             "rss_bytes": 50 << 20,
             "away": ["pg"],
             "items": [
-                {"uuid": "u-7", "chain": "main", "link": "mark", "phase": "running", "since_s": 130}
+                {"uuid": "u-6", "chain": "main", "link": "", "phase": "queued", "since_s": 300},
+                {
+                    "uuid": "u-7",
+                    "chain": "main",
+                    "link": "mark",
+                    "phase": "running",
+                    "since_s": 130,
+                },
             ],
         }
     ]

@@ -185,7 +185,7 @@ def _state(child: dict[str, Any], *, stays: bool) -> object:
 
 def _current(worker: dict[str, Any]) -> str:
     """The item that has run longest; for a worker that waits for its next start, the wait."""
-    running = [item for item in worker.get("items", []) if item["phase"] != "held"]
+    running = [item for item in worker.get("items", []) if item["phase"] != "queued"]
     if not running:
         after_s = worker.get("backoff_s")
         return f"starts again in {age_text(after_s)}" if after_s else ""

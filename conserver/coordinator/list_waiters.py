@@ -111,10 +111,10 @@ class ListWaiter:
             if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # The list is hindered, or one of two cases. Case 1: another host has moved the items in
-            # `returned`, and wakes a worker. This host wakes one only if the items are still there
-            # in the next round. Case 2: all idle workers of this host were woken already. None is
-            # woken again: each claims every TICK_INTERVAL.
+            # No worker was woken, for one of three reasons. (1) The list is hindered. (2) Another
+            # host has moved the items in `returned`, and wakes a worker; this host wakes one only
+            # if the items are still there in the next round. (3) All idle workers of this host were
+            # woken already. None is woken again: each claims every TICK_INTERVAL.
             must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
@@ -145,8 +145,9 @@ class ListWaiter:
         """Wake the next idle worker and wait for its answer.
 
         Returns:
-            True: it has woken a worker, or no worker is idle any more. False: every idle worker was
-            woken for these items already, and did not claim them.
+            True: the caller goes on with the next round, because a worker was woken, or because no
+            worker is idle any more. False: every idle worker was woken for these items already, and
+            did not claim them.
         """
         slot = idle_workers.wake(passed_over=self._woken)
         if slot is None:

@@ -99,8 +99,8 @@ class Phase(enum.IntEnum):
         FREE                QUEUED     the item was claimed; it waits for a chain thread
         QUEUED              UNTIMED    its document is parsed, or is read alone
         UNTIMED             QUEUED     its document was read
-        FINISHING           QUEUED     its links go on: the time that its rate reserved has come;
-                                       or they run again: its document was replaced
+        FINISHING           QUEUED     its links go on, because its rate slot is now; or they run
+                                       again, because its document was replaced
         UNTIMED             RUNNING    a link starts, or goes on after a checkpoint
         RUNNING             RUNNING    the next link starts
         RUNNING             UNTIMED    the link waits until its checkpoint is written

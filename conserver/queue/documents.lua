@@ -136,15 +136,7 @@ local function put(doc, body, chain, now, replaces)
   keep(doc)
 end
 
--- Compare-and-set. base: the revision that the caller read; 0 overwrites unconditionally (a pushed
--- document); ABSENT writes only if there is no document (the caller has one from a storage).
--- Returns nil and the new revision; or {'type', key, kind}, {'refused', reason} or {'conflict',
--- revision, chain, text of a RedisJSON value or '' (read it with GET), '1' if a producer replaced
--- the document since base}.
--- If the document was deleted, and the revision hash still has the revision that the caller read,
--- the document is written again. If the revision hash has expired, too, other chains may have
--- written since: the answer is a conflict with revision ABSENT, and the newer document is in a
--- storage.
+-- In the place of a revision: there is no document in Redis (see swap).
 local ABSENT = -1
 
 -- Returns the chain that a conflict names as the author of the newer document: `chain`, the caller,
@@ -155,6 +147,15 @@ local function author(doc, chain, base)
   return own and tonumber(own) > base and chain or doc.chain
 end
 
+-- Compare-and-set. base: the revision that the caller read; 0 overwrites unconditionally (a pushed
+-- document); ABSENT writes only if there is no document (the caller has one from a storage).
+-- Returns nil and the new revision; or {'type', key, kind}, {'refused', reason} or {'conflict',
+-- revision, chain, text of a RedisJSON value or '' (read it with GET), '1' if a producer replaced
+-- the document since base}.
+-- If the document was deleted, and the revision hash still has the revision that the caller read,
+-- the document is written again. If the revision hash has expired, too, other chains may have
+-- written since: the answer is a conflict with revision ABSENT, and the newer document is in a
+-- storage.
 local function swap(uuid, base, body, chain, now)
   local doc = describe(uuid)
   if doc.bad then

@@ -4,13 +4,13 @@
 --   1. Redis does not roll a script back, and an operator's SET on one of our keys must not lose an
 --      item. So before a script moves an item, it checks the TYPE of the key to which the item
 --      moves, and of every key that other programs may have made.
---   2. A full Redis (maxmemory) refuses a script only at its first write, and never refuses a DEL.
---      Workers must be able to drain a full Redis. So a script that moves or ends items calls
+--   2. Workers must be able to drain a full Redis. Redis checks maxmemory once per script, at the
+--      first write, and a DEL passes that check. So a script that moves or ends items calls
 --      begin_writing() first, which deletes a key that never exists. submit.lua does not call it,
 --      because a full Redis must refuse submissions.
 --   3. A script may run twice, or late. Sequence numbers (of claims and writes) and the fence
 --      (token and epoch) make that harmless.
---   4. The caller's arguments bound the work of a call.
+--   4. The work of a call is bounded, by the caller's arguments or by a constant.
 --   5. Scripts avoid reading documents, except small ones: Lua hashes every byte of every string,
 --      which costs ten times as much as the Redis command itself.
 --

@@ -7,8 +7,9 @@ the item is done, so that the next worker does not do (and pay for) that work ag
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import NoneType
 from typing import Any
 
@@ -159,28 +160,8 @@ class Progress:
         """The progress as bytes, for the record. b"" if no work is done yet: then the scripts can
         put the item back as a bare payload.
         """
-        state: dict[str, Any] = {}
-        if self.links:
-            state["links"] = self.links
-        if self.owed is not None:
-            state["owed"] = self.owed
-        if self.attempts:
-            state["attempts"] = self.attempts
-            state["error"] = self.error
-        if self.failures:
-            state["failures"] = self.failures
-        if self.runs:
-            state["runs"] = self.runs
-        if self.pushes:
-            state["pushes"] = self.pushes
-        if self.expire_s is not None:
-            state["expire_s"] = self.expire_s
-        if self.etags:
-            state["etags"] = self.etags
-        if self.trace:
-            state["trace"] = self.trace
-        if self.rate_slots:
-            state["slots"] = self.rate_slots
+        found = zip(_FIELDS, _values(self), _UNSET, strict=True)
+        state = {name: value for name, value, unset in found if value != unset}
         return orjson.dumps(state) if state else b""
 
     @classmethod
@@ -193,43 +174,48 @@ class Progress:
         if not state:
             return cls()
         values = orjson.loads(state)
-        _check(values)
-        return cls(
-            links=values.get("links", []),
-            owed=values.get("owed"),
-            attempts=values.get("attempts", 0),
-            failures=values.get("failures", 0),
-            runs=values.get("runs", {}),
-            error=values.get("error", ""),
-            pushes=[(name, uuid) for name, uuid in values.get("pushes", [])],
-            expire_s=values.get("expire_s"),
-            etags=values.get("etags", {}),
-            trace=values.get("trace", ""),
-            rate_slots=values.get("slots", []),
-        )
+        if not isinstance(values, dict):
+            raise ValueError("it is no object")
+        known = {name: values[name] for name in _FIELDS.keys() & values.keys()}
+        for name, value in known.items():
+            if not _FIELDS[name][1](value):
+                raise ValueError(f"{name} is of another type")
+        progress = cls(**{_FIELDS[name][0]: value for name, value in known.items()})
+        progress.pushes = [(name, uuid) for name, uuid in progress.pushes]
+        return progress
 
 
-def _check(values: Any) -> None:
-    """Raise ValueError for JSON that is not the progress of an item."""
-    if not isinstance(values, dict):
-        raise ValueError("it is no object")
-    for name, kinds in _KINDS.items():
-        if name in values and not isinstance(values[name], kinds):
-            raise ValueError(f"{name} is of another type")
-    if any(not isinstance(pair, list) or len(pair) != 2 for pair in values.get("pushes", ())):
-        raise ValueError("pushes are no pairs")
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-# field -> its type or types
-_KINDS: dict[str, Any] = {
-    "links": list,
-    "owed": (list, NoneType),
-    "attempts": int,
-    "failures": int,
-    "runs": dict,
-    "error": str,
-    "pushes": list,
-    "expire_s": (int, float, NoneType),
-    "etags": dict,
-    "trace": str,
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+# The name of a field in the record -> the attribute of Progress, the check of a value that was
+# read. A value that the record lacks is that of a new Progress.
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "links": ("links", _are_texts),
+    "owed": ("owed", lambda value: value is None or _are_texts(value)),
+    "attempts": ("attempts", _is_count),
+    "failures": ("failures", _is_count),
+    "runs": ("runs", lambda value: isinstance(value, dict) and all(map(_is_count, value.values()))),
+    "error": ("error", _is_text),
+    "pushes": (
+        "pushes",
+        lambda value: (
+            isinstance(value, list) and all(_are_texts(pair) and len(pair) == 2 for pair in value)
+        ),
+    ),
+    "expire_s": ("expire_s", lambda value: isinstance(value, (int, float, NoneType))),
+    "etags": ("etags", lambda value: isinstance(value, dict) and _are_texts([*value.values()])),
+    "trace": ("trace", _is_text),
+    "slots": ("rate_slots", _are_texts),
 }
+_values = attrgetter(*(attribute for attribute, _ in _FIELDS.values()))
+_UNSET = _values(Progress())

@@ -22,10 +22,9 @@
 --
 -- Blamed items become suspects; an item that is a suspect already stays a suspect. If the blame is
 -- not "nobody", the death is counted for each suspect that had begun and for each item over its
--- time limit. A token in ARGV has an effect only if the item's record has the epoch that ARGV gives
--- with the token. Another epoch means that a late claim of the dead worker took the item; the item
--- never ran there. A blamed item gets the note, which becomes part of the reason if the
--- item is dead-lettered later.
+-- time limit. A blamed token counts only with its epoch: if the record has another epoch, the dead
+-- worker had claimed the item once more and never run it. A blamed item gets the note, which
+-- becomes part of the reason if the item is dead-lettered later.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer

@@ -16,18 +16,8 @@
 local inflight = KEYS[1]
 local now = now_us()
 local answers, ending, leaving, pushed, order = {}, {}, {}, {}, {}
-local lists, gone = {}, {}
+local gone = {}
 local SETTLED, LOST = { 'settled' }, { 'lost' }
-
--- Returns whether a list can be pushed to; if not, also the reason. Each list is checked once per
--- call, because no other command runs during a script.
-local function pushable(list)
-  if lists[list] == nil then
-    local good, kind = takes(list, 'list')
-    lists[list] = good or kind
-  end
-  return lists[list] == true, lists[list]
-end
 
 -- Returns the reason why an item cannot end (a list that cannot be pushed to, a notification that
 -- cannot be queued, a document that cannot be written), or nil and the revision of its document.
@@ -37,8 +27,8 @@ local function obstacle(token, status, uuid, base, chain, body, first, last)
     return { 'type', NOTIFICATIONS, kept }
   end
   for index = first, last, 2 do
-    local good, kind = pushable(ARGV[index])
-    if not good then
+    local kind = barrier(ARGV[index], 'list')
+    if kind then
       return { 'type', ARGV[index], kind }
     end
   end

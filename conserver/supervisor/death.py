@@ -1,16 +1,16 @@
 """How a child died, which items are blamed for it, and against which items the death counts.
 
     how the worker died                  blamed items                        death counts against
-    crash, or killed by someone else     those that a link works on, whose   a suspect that ran
-                                         document is read or parsed, or      alone, else no item
-                                         whose links have ended: they wait
-                                         for Redis or a storage
-                                         (Phase.blamed)
-    killed: it stalled                   the same                            the same
+    crash, or killed by someone else     those at work (below)               a suspect that ran
+                                                                             alone, else no item
+    killed: it stalled                   those at work                       the same
     killed: hard time limit of an item   that item                           that item
     killed: no longer needed             none                                no item
-    exit code 0, no blamed item          none                                no item
+    exit code 0, no item at work         none                                no item
     its registration was void            none, its items were returned       no item
+
+An item is at work (Phase.blamed) in each of three cases: a link runs it; its document is parsed, or
+is read by a call for this document alone; it waits for Redis or for a storage.
 
 A blamed item becomes a suspect: it runs alone from then on. Only a death that counts against an
 item adds to the item's number of deaths (queue/return.lua). With `max_deliveries` deaths the item
@@ -125,8 +125,8 @@ class Death:
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
         # The blame is never "nobody" after a crash. begin.lua may have marked a suspect as
-        # begun before the shared status showed that it runs. Then return.lua counts this death
-        # against the suspect, and gives it the note for items that are not named (key "").
+        # begun before the shared status showed that it runs. return.lua then counts this death
+        # for that suspect, and uses the note under the key "".
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 

@@ -208,8 +208,8 @@ def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop_deferred: b
 
     Args:
         defer: another link may have used this time: keep it in deferred_s, and do not count it yet.
-        drop_deferred: a freeze longer than FROZEN_AFTER_S has just ended: forget the time that was
-            deferred.
+        drop_deferred: before this look the heartbeat stood still for longer than FROZEN_AFTER_S. So
+            the deferred time counts against no link.
     """
     if defer:
         counter.deferred_s += elapsed_s

@@ -5,8 +5,7 @@ dashboard, the API's errors, and what a worker leaves in Redis for people: reaso
 stories, errors of jobs. Documents are not: `conserver get` prints a document, and `DLQ:<list>`
 holds a payload, unchanged. The rules:
 
-1. A value is hidden if its name or its type is that of a secret (`redact_fields`; the other
-   functions see texts without names).
+1. A value is hidden if its name or its type is that of a secret (`redact_fields`).
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
    query, because that alone grants access.
 3. The secrets of this process's configuration are hidden wherever they occur in a text. Short ones

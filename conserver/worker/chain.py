@@ -41,9 +41,9 @@ class ChainRunner:
     def __init__(self, status: SharedStatus, inbox: WorkerInbox) -> None:
         self._status = status
         self._inbox = inbox
-        self._have_returned: set[str] = set()
-        """Links that have returned a vCon once, or whose missing `return` was logged. They are not
-        checked for a missing `return` again.
+        self._return_checked: set[str] = set()
+        """Links that are no longer checked for a missing `return vcon`: they have returned one, or
+        the missing one was logged.
         """
 
     def run(self, item: Item) -> None:
@@ -118,7 +118,7 @@ class ChainRunner:
         vcon = item.vcon
         assert vcon is not None  # parse_document came first
         filtered, before = "", b""
-        if link.name not in self._have_returned:
+        if link.name not in self._return_checked:
             before = _dump_of(vcon)
         failpoints.at("before-link")
         try:
@@ -141,7 +141,7 @@ class ChainRunner:
             if before and _dump_of(vcon) != before:
                 self._warn_missing_return(item, link.name)
             return ChainOutcome(OutcomeKind.FILTERED, filtered, link=link.name)
-        self._have_returned.add(link.name)
+        self._return_checked.add(link.name)
         item.progress.links.append(link.name)
         slow = link.costly or took_s > CHECKPOINT_AFTER_S
         if slow and link is not route.links[-1]:
@@ -155,7 +155,7 @@ class ChainRunner:
         """Warn, once per link, that a link changed the vCon and returned None. It may have
         forgotten `return vcon`.
         """
-        self._have_returned.add(link)
+        self._return_checked.add(link)
         what = "it changed the vCon and returned None: `return vcon`, or raise Filtered"
         log.get_logger().warning("changed_and_filtered", **item.log_fields(), link=link, what=what)
 

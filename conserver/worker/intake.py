@@ -1,8 +1,8 @@
 """Intake: claims items from Redis and prepares them for the chain threads.
 
 1. Prefetch: a claim takes at most N items from each list, where N is what the threads of the list's
-   chain finish in about 100 ms (prefetch.py), so that no thread waits for Redis. All lists together
-   give at most as many items as the largest N.
+   chain finish in about 100 ms, but at least the number of idle threads (prefetch.py). So no thread
+   waits for Redis. All lists together give at most as many items as the largest N.
 2. Backpressure: the worker claims nothing while it holds 256 items or 64 MiB of documents
    (held_items.py), while it runs a suspect, and while it finishes its items so that it can run a
    suspect (claim_schedule.py). It claims nothing for a chain that has enough items queued.
@@ -182,7 +182,8 @@ class Intake:
         self._waits_for_room = not room
         room |= self._notifiers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._asked_chains:
-            # No claim is due, because the last one left no item of these chains behind.
+            # The last claim emptied the lists of these chains. A worker with an idle thread waits
+            # for a wakeup.
             if idle_threads:
                 self.schedule.thread_idle()
             return True

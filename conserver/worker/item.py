@@ -5,7 +5,8 @@
                                                      call reads only this document: it may be large)
  2  its links run in a chain thread       RUNNING    pool.py, chain.py (UNTIMED while its document
                                                      is parsed and while a checkpoint is written)
- 3  document and progress are written     FINISHING  outcomes.py, outbox.py
+ 3  document and progress are written     FINISHING  outcomes.py, outbox.py (left out if no link
+                                                     changed the document)
  4  each storage of the chain saves it    FINISHING  writers.py
  5  settled: it leaves the worker         FREE       outbox.py
 
@@ -27,7 +28,8 @@ how step 2 ended, and decides the next step (OutcomeHandler.chain_ended):
     LOST        a checkpoint found that another      removed from this worker; nothing is written
                 consumer has the item now
     RATE        the chain or the next link has a     a rate slot is reserved (rates.py); step 2
-                rate, and the item has no rate slot  again if the slot is now, else parked until it
+                rate, and the item has no rate slot  again if the slot is now; else the item is
+                                         parked until the slot
     RATE with   the server of the next link has      parked for after_s
     after_s     answered 429 (throttles.py)
 

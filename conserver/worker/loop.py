@@ -1,4 +1,4 @@
-"""WorkerLoop: the main thread of a worker, which alone talks to Redis and runs no link itself.
+"""WorkerLoop: the main thread of a worker, which talks to Redis and runs no link itself.
 
 Each turn of the loop (WorkerLoop.run):
 

@@ -69,9 +69,9 @@ class Prefetch:
                 most = max(most, startable)
                 ahead = queue.queued(name)  # items of other chains do not use these threads
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
-                # Every thread that may run this chain is busy, and none will be free soon: its
-                # items are slow, or not measured yet. An item that is claimed now would wait here,
-                # where no other worker can run it.
+                # No thread that may run this chain is free, and none will be soon: its items are
+                # slow or not measured yet, or slow items occupy the threads. An item that is
+                # claimed now would wait here, where no other worker can run it.
                 continue
             else:
                 ahead = queued

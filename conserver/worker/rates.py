@@ -87,8 +87,8 @@ class Rates:
         self._ahead = {  # chain -> how many slots it has in SHARE_S
             route.name: _slots_in(SHARE_S, rates) for route in routes if (rates := _rates_of(route))
         }
-        # chain -> how many held items without a slot do not count against `_ahead`, because they
-        # still run the links before the link with the rate
+        # chain -> an allowance: so many held items without a slot, one per thread, may still run
+        # the links before the link with the rate, and do not count against `_ahead`
         self._before = {
             route.name: 0 if route.rate or route.names[0] in route.rates else threads
             for route in routes
@@ -167,7 +167,8 @@ class Rates:
                 continue
             left = self._slots_left(chain, now_s, held) if chain in self._ahead else most
             if left > 0:
-                # One more: in `returned`, a list waiter may have put a new item before parked ones.
+                # Ask for one more: the first in `returned` may be a new item from a list waiter,
+                # and a parked item behind it that is due must not wait.
                 found[chain] = min(most, left + 1)
         return found
 

@@ -58,6 +58,8 @@ def test_status(conserver: Command, server: Any) -> None:
     assert found["done"] == 40
     text = conserver("status").stdout.decode()
     assert "u-7 in main/mark for 2 min" in text
+    assert "u-6" not in text, "it only waits for a thread"
+    assert "more" not in text.partition("u-7")[2].splitlines()[0]
     assert "in flight now" in text
     assert re.search(r"id h1, heartbeat \d+ s ago", text), "how old what stands below it is"
     files, pg = found["breakers"]

@@ -25,7 +25,7 @@ class HeldView(BaseModel):
     uuid: str
     job: str
     list: str
-    phase: str = Field(description="queued, blocked, running or finishing; empty: unknown.")
+    phase: str = Field(description="queued, untimed, running or finishing; empty: unknown.")
     link: str = Field(description="The link that runs; empty: none runs, or unknown.")
     since_s: float = Field(description="How long in this phase, as of the host's last heartbeat.")
     claimed_at: str = Field(description="When a worker claimed the item for the first time.")

@@ -107,6 +107,12 @@ def test_state_from_a_later_version_is_read_for_what_is_known() -> None:
         b'{"pushes":[1]}',
         b'{"pushes":[["out"]]}',
         b'{"expire_s":"soon"}',
+        b'{"links":[1]}',
+        b'{"runs":{"tag":"twice"}}',
+        b'{"pushes":[["out",1]]}',
+        b'{"etags":{"s3":1}}',
+        b'{"slots":5}',
+        b'{"slots":[5]}',
     ],
 )
 def test_progress_that_is_none_of_ours_is_refused(state: bytes) -> None:
