@@ -175,9 +175,17 @@ class Daemon:
     # What is done to it
 
     def signal(self, number: int, pid: int | None = None) -> None:
-        """Send a signal to one process, the supervisor by default. SIGSTOP has taken effect."""
+        """Send a signal to one process, the supervisor by default. SIGSTOP has taken effect.
+
+        A process that is to be killed may have ended by itself meanwhile, for instance because its
+        supervisor was killed just before.
+        """
         target = pid or self.pid
-        os.kill(target, number)
+        try:
+            os.kill(target, number)
+        except ProcessLookupError:
+            if number != signal.SIGKILL:
+                raise
         if number == signal.SIGSTOP:
             await_stop(lambda: [target])
 
