@@ -68,15 +68,16 @@ def test_the_ends_of_jobs_are_told_as_signed_webhooks(tmp_path: Path, redis_url:
             web.post("/v1/jobs", json=body_of(address, deed)).json()["id"]: status
             for deed, status in deeds.items()
         }
-        # A delivery whose answer is late is made again.
-        daemon.until(lambda: len(receiver.requests) >= len(jobs), LONG_S)
-        told = {}
-        for request in receiver.requests:
-            event = Webhook(SECRET).verify(request.body, request.headers)
-            assert event["type"] == f"job.{event['data']['status']}"
-            told[event["data"]["job_id"]] = event["data"]
-        assert {job: data["status"] for job, data in told.items()} == jobs
-        (failed,) = (data for data in told.values() if data["status"] == "failed")
+
+        def told() -> dict[str, Any]:
+            """The last event of each job. A delivery whose answer is late is made again."""
+            events = [Webhook(SECRET).verify(one.body, one.headers) for one in receiver.requests]
+            assert all(one["type"] == f"job.{one['data']['status']}" for one in events)
+            return {one["data"]["job_id"]: one["data"] for one in events}
+
+        daemon.until(lambda: told().keys() == jobs.keys(), LONG_S)
+        assert {job: data["status"] for job, data in told().items()} == jobs
+        (failed,) = (data for data in told().values() if data["status"] == "failed")
         assert failed["error"]["message"] == "no"
         assert failed["error"]["where"] == "trouble"
         assert failed["error"]["type"] == "Rejected"
@@ -84,8 +85,12 @@ def test_the_ends_of_jobs_are_told_as_signed_webhooks(tmp_path: Path, redis_url:
             view = told_as(daemon, web, job, "delivered")
             assert "a-query-of-a-caller" not in orjson.dumps(view).decode()
         assert b"a-query-of-a-caller" not in daemon.log_file.read_bytes()
-        lists = {entry["name"] for entry in web.get("/v1/lists").json()}
-        assert keys.NOTIFICATIONS not in lists, "nothing waits there"
+
+        def nothing_waits_there() -> bool:
+            lists = {entry["name"] for entry in web.get("/v1/lists").json()}
+            return keys.NOTIFICATIONS not in lists
+
+        daemon.until(nothing_waits_there)
         assert daemon.stop() == 0
 
 
@@ -123,7 +128,7 @@ def test_a_slow_receiver_keeps_no_other_item_waiting(tmp_path: Path, redis_url: 
     with host(tmp_path, redis_url) as (daemon, web), serving(slow) as receiver:
         for _ in range(4):
             web.post("/v1/jobs", json=body_of(receiver.url))
-        daemon.until(lambda: len(receiver.requests) == 4, LONG_S)
+        daemon.until(lambda: len(receiver.requests) >= 4, LONG_S)
         job = web.post("/v1/jobs", json={"list": "in", "vcon": vcon()}).json()
         path = job["links"]["self"]
         daemon.until(lambda: web.get(path, params={"wait": 30}).json()["status"] == "completed")
