@@ -147,6 +147,7 @@ def test_a_killed_coordinator_refuses_no_scrape(start: Start, client: redis.Redi
     """The socket is the supervisor's: a scrape waits for the next coordinator."""
     host = start()
     work(client, host, 3)
+    host.daemon.until(lambda: host.total("conserver_items_total", outcome="done") == 3)
     for _ in range(3):
         host.daemon.signal(signal.SIGKILL, host.daemon.coordinator)
         assert host.total("conserver_items_total", outcome="done") == 3
