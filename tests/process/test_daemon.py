@@ -19,10 +19,9 @@ from tests.helpers import eventually
 from tests.process.items import arrived, runs
 
 METHODS = ["fork", "spawn", "forkserver"]
-# For what happens behind the start, where all workers are alike, and for what a forkserver does as
-# spawn does: tests/unit/supervisor has the supervisor's part of each under all three.
+# For what happens behind the start, where all workers are alike: tests/unit/supervisor has the
+# supervisor's part of each under all three.
 by_fork = pytest.mark.parametrize("method", ["fork"])
-by_fork_and_spawn = pytest.mark.parametrize("method", ["fork", "spawn"])
 Start = Callable[..., Daemon]
 
 
@@ -88,20 +87,16 @@ def test_items_pushed_as_uuid_and_whole_come_out_tagged(
         for pid in daemon.pids("worker")
     }
     assert found == titles
-    assert daemon.stop() == 0
-    assert nothing_left(client)
-    assert not client.keys("conserver:host:*")
-
-
-def test_an_idle_daemon_stops_at_once(method: str, start: Start) -> None:
-    daemon = start(method, workers=2)
+    # It is idle now, and stops at once.
     began_s = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - began_s < 20, "far below the shutdown timeout"
+    assert nothing_left(client)
+    assert not client.keys("conserver:host:*")
     daemon.until(lambda: not daemon.everybody())  # helpers of multiprocessing end by themselves
 
 
-@by_fork_and_spawn
+@by_fork
 def test_sigterm_lets_a_running_link_finish(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -132,7 +127,7 @@ def test_items_still_running_at_the_deadline_of_a_stop_are_returned(
     assert not client.keys("DLQ:*")
 
 
-@by_fork_and_spawn
+@by_fork
 def test_a_second_signal_kills_at_once(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -148,6 +143,7 @@ def test_a_second_signal_kills_at_once(
     daemon.until(lambda: not daemon.everybody())
 
 
+@by_fork
 def test_signal_to_the_whole_group_is_one_stop(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -181,7 +177,7 @@ def test_a_killed_worker_is_replaced_and_its_item_runs_again(
     assert runs(client, uuid) == 2
 
 
-@by_fork_and_spawn
+@by_fork
 def test_a_killed_coordinator_is_replaced_and_work_goes_on(
     method: str, start: Start, client: redis.Redis
 ) -> None:
@@ -195,7 +191,7 @@ def test_a_killed_coordinator_is_replaced_and_work_goes_on(
     assert daemon.stop() == 0
 
 
-@by_fork_and_spawn
+@by_fork
 def test_coordinator_and_worker_killed_together(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -251,7 +247,7 @@ def _parent(pid: int) -> int:
     return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
 
 
-@by_fork_and_spawn
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_second_push_wakes_another_idle_worker(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -266,7 +262,7 @@ def test_a_second_push_wakes_another_idle_worker(
     daemon.until(arrived(client, [first, second]))
 
 
-@by_fork_and_spawn
+@by_fork
 def test_a_stalled_worker_is_replaced_and_its_item_runs_again(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
