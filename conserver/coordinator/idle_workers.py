@@ -126,7 +126,7 @@ class IdleWorkers:
         if slot in self._answers:
             await asyncio.wait([self._answers[slot]], timeout=ANSWER_TIMEOUT_S)
 
-    def order_to_finish(self, slot: int) -> bool:
+    def order_to_finish_first(self, slot: int) -> bool:
         """Order a worker to claim nothing until it holds no item. Returns False if the message
         could not be sent.
         """

@@ -113,6 +113,6 @@ class Suspects:
             self._idle_workers.wake()
         else:
             if slot != self._ordered:
-                self._log.info("emptied_for_suspect", worker=slot, held=held[slot])
-            self._idle_workers.order_to_finish(slot)
+                self._log.info("finish_first_for_suspect", worker=slot, held=held[slot])
+            self._idle_workers.order_to_finish_first(slot)
         self._ordered = slot

@@ -11,7 +11,7 @@ A lost message costs at most one TICK_INTERVAL of latency; a duplicate costs one
         S   suspects wait on my lists
     coordinator -> worker
         W   wake: claim if you have room, then answer I or B
-        E   finish first: finish the items that you hold before you claim again. Suspects wait, and
+        F   finish first: finish the items that you hold before you claim again. Suspects wait, and
             only a worker that holds no item may run a suspect.
 """
 
@@ -24,7 +24,7 @@ BUSY = b"B"
 SUSPECTS = b"S"
 
 WAKE = b"W"
-FINISH_FIRST = b"E"
+FINISH_FIRST = b"F"
 
 DELAY_S = 0.002
 REPEAT_AFTER_S = 0.02

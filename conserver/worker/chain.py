@@ -143,8 +143,8 @@ class ChainRunner:
             return ChainOutcome(OutcomeKind.FILTERED, filtered, link=link.name)
         self._return_checked.add(link.name)
         item.progress.links.append(link.name)
-        slow = link.costly or took_s > CHECKPOINT_AFTER_S
-        if slow and link is not route.links[-1]:
+        needs_checkpoint = link.costly or took_s > CHECKPOINT_AFTER_S
+        if needs_checkpoint and link is not route.links[-1]:
             try:
                 self._inbox.checkpoint(item)
             except BaseException as error:  # noqa: BLE001 - handled as if the link had raised it

@@ -35,7 +35,7 @@ from conserver.process import wakeup
 from conserver.process.wakeup import WakeupSender
 from conserver.queue.calls import Claim
 
-EMPTYING_S = 5.0
+FINISH_FIRST_S = 5.0
 
 
 class ClaimState(enum.Enum):
@@ -59,7 +59,7 @@ class ClaimSchedule:
         self._coordinator = coordinator
         self._tick_s = tick_s
         self._tick_at_s = 0.0
-        self._emptying_until_s = 0.0
+        self._finish_first_until_s = 0.0
         self.sender = WakeupSender(coordinator)
         self.state = ClaimState.CLAIMING
         self.suspects_wait = False
@@ -74,7 +74,7 @@ class ClaimSchedule:
         """Whether the coordinator has ordered the worker to finish its items before it claims, so
         that it can run a suspect.
         """
-        return now_s < self._emptying_until_s
+        return now_s < self._finish_first_until_s
 
     def receive(self) -> None:
         """Read the coordinator's messages."""
@@ -92,7 +92,7 @@ class ClaimSchedule:
             elif self.state is not ClaimState.WOKEN:
                 self.state = ClaimState.CLAIMING
             if wakeup.FINISH_FIRST in message:
-                self._emptying_until_s = time.monotonic() + EMPTYING_S
+                self._finish_first_until_s = time.monotonic() + FINISH_FIRST_S
 
     def no_room(self) -> None:
         """Note that the worker cannot claim now. If it was woken, the coordinator is told and wakes
@@ -105,7 +105,7 @@ class ClaimSchedule:
     def claimed(self, claim: Claim, *, thread_idle: bool) -> None:
         """Note the answer to a claim. thread_idle: a chain thread has no item, even after it."""
         if claim.items:
-            self._emptying_until_s = 0.0
+            self._finish_first_until_s = 0.0
         self.suspects_wait = claim.suspects > 0
         if claim.suspects:
             self._send(wakeup.SUSPECTS)

@@ -39,7 +39,7 @@ def busy(worker: FakeWorker, items: int) -> None:
 # ---- suspects
 
 
-def test_the_worker_with_the_fewest_items_is_emptied_again_and_again(make: Any) -> None:
+def test_the_worker_with_the_fewest_items_finishes_first_again_and_again(make: Any) -> None:
     host = make(workers=3).start()
     first, second, third = host.workers
     busy(first, 3)
@@ -71,7 +71,7 @@ def test_a_worker_that_reports_suspects_is_ordered_to_become_empty_at_once(make:
     assert worker.receives(0.7) == wakeup.FINISH_FIRST
 
 
-def test_nobody_is_emptied_while_a_worker_is_empty_already(make: Any) -> None:
+def test_nobody_finishes_first_while_a_worker_is_empty_already(make: Any) -> None:
     host = make(workers=2).start()
     busy(host.workers[0], 2)
     host.workers[1].shared_status.state = State.IDLE
@@ -81,7 +81,7 @@ def test_nobody_is_emptied_while_a_worker_is_empty_already(make: Any) -> None:
     assert not host.workers[0].receives(0.5)
 
 
-def test_nobody_is_emptied_for_suspects_of_a_paused_list(make: Any) -> None:
+def test_nobody_is_finish_first_for_suspects_of_a_paused_list(make: Any) -> None:
     host = make(workers=1)
     host.redis.hset("conserver:control", "paused:q", "1")
     host.start()
@@ -92,7 +92,7 @@ def test_nobody_is_emptied_for_suspects_of_a_paused_list(make: Any) -> None:
     assert host.workers[0].receives(LONG_S) == wakeup.FINISH_FIRST
 
 
-def test_nobody_is_emptied_while_the_host_runs_a_suspect(make: Any) -> None:
+def test_nobody_finishes_first_while_the_host_runs_a_suspect(make: Any) -> None:
     host = make(workers=2).start()
     runner, other = host.workers
     suspect(host, "one")

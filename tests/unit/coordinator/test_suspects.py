@@ -18,7 +18,7 @@ from conserver.coordinator.suspects import choose
         ({2: 2, 1: 2}, None, 1),
     ],
 )
-def test_the_one_with_the_fewest_items_is_emptied_and_stays_it(
+def test_the_one_with_the_fewest_items_finishes_first_and_stays_it(
     held: dict[int, int], ordered: int | None, chosen: int | None
 ) -> None:
     assert choose(held, ordered) == chosen

@@ -474,7 +474,7 @@ def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> N
     assert worker.inflight == 1
 
 
-def test_a_busy_worker_sends_suspects_and_can_be_emptied_for_them(make: Make) -> None:
+def test_a_busy_worker_sends_suspects_and_can_finish_first_for_them(make: Make) -> None:
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(1)
     [item] = worker.claim()
