@@ -372,18 +372,20 @@ def test_coordinators_may_race_over_one_dead_host(queue: Queue) -> None:
     assert len(queue.suspects()) == 3
 
 
-def test_a_thousand_suspects_of_a_dead_host_finish_one_by_one(queue: Queue) -> None:
-    queue.push("q", *[f"u{number}" for number in range(1000)])
-    one = Consumer(queue, "dead", "dead-host", limits=calls.ClaimLimits(most=1000))
-    one.take(1000)
+def test_the_many_suspects_of_a_dead_host_finish_one_by_one(queue: Queue) -> None:
+    """So many that they are not returned in one call. tests/process/test_poison.py has more."""
+    count = host_calls.RETURN_BATCH + 50
+    queue.push("q", *[f"u{number}" for number in range(count)])
+    one = Consumer(queue, "dead", "dead-host", limits=calls.ClaimLimits(most=count))
+    one.take(count)
     while queue.return_items(one, Blame("everything")).returned:
         pass
     two = Consumer(queue, "c2", "h2")
-    for _ in range(1000):
+    for _ in range(count):
         item = two.one()
         assert two.begin(item) == 1
         two.settle(item, "out")
-    assert len(queue.waiting("out")) == 1000
+    assert len(queue.waiting("out")) == count
     assert queue.places() == {}
 
 

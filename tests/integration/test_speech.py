@@ -121,15 +121,15 @@ def test_a_short_call_does_not_wait_for_a_long_one(shared: Running) -> None:
         begun.set()
 
     with ThreadPoolExecutor(1) as pool:
-        sound = long_call(120)
+        sound = long_call(75)
         long = pool.submit(hear, shared, sound, following=Following(nothing, progress))
         assert begun.wait(60)
         before = len(done_s)
         assert texts(hear(shared, *channels_of("calls/mono-8k.wav"))) == [[TEXT]]
         # The batches at work, its own and its neighbour in the other lane, and one to spare.
         assert len(done_s) - before <= 4 * OPTIONS.rows
-        assert texts(long.result(100)) == [[TEXT] * 120]
-    assert len(done_s) == 40
+        assert texts(long.result(100)) == [[TEXT] * 75]
+    assert len(done_s) == 25
 
 
 def test_who_listens_hears_the_beginning_before_the_end(shared: Running) -> None:
@@ -200,7 +200,7 @@ def test_a_transcriber_that_is_killed_in_the_middle_costs_no_call() -> None:
     follow = Following(nothing, lambda *_: begun.set())
     with running(OPTIONS) as transcriber, ThreadPoolExecutor(2) as pool:
         calls = [
-            pool.submit(hear, transcriber, long_call(90), following=follow),
+            pool.submit(hear, transcriber, long_call(60), following=follow),
             pool.submit(hear, transcriber, *channels_of("calls/mono-16k.wav")),
         ]
         assert begun.wait(60)
@@ -208,7 +208,7 @@ def test_a_transcriber_that_is_killed_in_the_middle_costs_no_call() -> None:
             assert transcriber.process.pid is not None
             os.kill(transcriber.process.pid, signal.SIGKILL)
             transcriber.again()
-        assert texts(calls[0].result(100)) == [[TEXT] * 90]
+        assert texts(calls[0].result(100)) == [[TEXT] * 60]
         assert texts(calls[1].result(100)) == [["thank you customer goodbye"]]
 
 
