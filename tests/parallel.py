@@ -28,10 +28,10 @@ GROUPS = {
     "tests/integration/test_servers.py::test_elasticsearch_asks_for_its_password": "password",
     # Every file is parsed once.
     "tests/test_tidy.py": "tidy",
-    # Each has something for its module that takes seconds to start: a browser, a daemon that hears,
-    # a Prometheus, readers or a transcriber with their models.
-    "tests/browser/test_item.py": "browser, an item",
-    "tests/browser/test_pages.py": "browser, pages",
+    # They share what takes seconds to start: a browser, a daemon that hears, a Prometheus, readers
+    # or a transcriber with their models.
+    "tests/browser/test_item.py": "browser",
+    "tests/browser/test_pages.py": "browser",
     "tests/process/test_audio.py": "audio",
     "tests/integration/test_monitoring.py": "monitoring",
     "tests/integration/test_documents.py": "documents",

@@ -81,10 +81,10 @@ def until(window: Window, condition: str) -> None:
     eventually(lambda: window.evaluate(condition), message=condition)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One browser for the tests of a module. Playwright occupies this thread's event loop until it
-    is stopped, and the tests of other modules need that.
+    """One browser for the tests of this folder. Playwright occupies this thread's event loop until
+    it is stopped, and the tests of other folders need that.
     """
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
