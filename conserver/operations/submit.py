@@ -9,8 +9,6 @@ import json
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
-from redis.exceptions import OutOfMemoryError
-
 from conserver.config.model import Config
 from conserver.config.names import check_list_name
 from conserver.config.settings import Settings
@@ -232,6 +230,8 @@ def submit(
         callback: who is notified of the end of each job.
         due_ms: when the items may run, in ms since 1970; 0 for now.
     """
+    from redis.exceptions import OutOfMemoryError
+
     count = 0
     try:
         for source, raw in documents:

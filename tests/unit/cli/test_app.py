@@ -342,6 +342,21 @@ def test_run_does_not_import_the_command_line() -> None:
     assert done.stdout.strip() == b"[]"
 
 
+def test_no_command_imports_the_client_of_redis_before_it_connects() -> None:
+    """Whoever connects imports it in the cheap way (process/imports.py)."""
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "import conserver.cli\n"
+        "for found in pkgutil.iter_modules(conserver.cli.__path__):\n"
+        "    importlib.import_module(f'conserver.cli.{found.name}')\n"
+        "    if 'redis' in sys.modules:\n"
+        "        sys.exit(found.name)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=90, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
