@@ -71,6 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # boto3 reads files of the home folder and asks the cloud's metadata address otherwise.
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    # No plugin of Pydantic is here: hundreds of processes would look for one in the metadata of 160
+    # packages, in 10 ms each.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     # The same examples in every run: one that fails must not do so by chance, in another's change.
     same = not {"CONSERVER_TEST_LONG", "CONSERVER_TEST_EXAMPLES"} & os.environ.keys()
     hypothesis.settings.register_profile(
