@@ -28,9 +28,9 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            in Redis, queue/jobs.py and operations/ to errors that they read from
                            Redis, http/ to what it answers, telemetry/otel.py to spans.
                            `grep -rn redact conserver` finds the other places
-    a new command          operations/<name>.py reads or changes Redis, cli/<name>.py prints (with
-                           cli/output.py and tables.py; watching.py if live), cli/app.py declares it
-                           (cli/operating.py, if it is about pausing, retrying and the like).
+    a new command          operations/<name>.py reads or changes Redis, cli/<name>.py declares it
+                           and prints (with cli/arguments.py, output.py, tables.py; watching.py if
+                           live), and the table COMMANDS of cli/app.py names it.
                            tests/unit/operations/ and tests/integration/test_commands*.py test it,
                            docs/operations.md describes it. cli/status.py with
                            operations/overview.py is a good model

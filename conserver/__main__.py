@@ -66,16 +66,16 @@ def _run(given: Mapping[str, str]) -> int:
     with cheap_imports():
         # Import log first: it keeps structlog from importing Rich.
         from conserver.telemetry import log  # noqa: F401  isort: skip
+        from conserver.cli.daemon import run
         from conserver.cli.output import execute
-        from conserver.cli.run import run
 
     return execute(lambda: run(given.get("config", ""), given.get("workers", "")))
 
 
 def _health() -> int:
     with cheap_imports():
-        from conserver.cli.health import health
         from conserver.cli.output import Output, execute
+        from conserver.cli.probe import health
 
     return execute(lambda: health(Output()))
 

@@ -10,8 +10,10 @@ from typing import Any
 import orjson
 import pytest
 import structlog
+import typer
 
 from conserver.__main__ import main
+from conserver.cli.app import COMMANDS, _app, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +25,14 @@ class Done:
     returncode: int
     stdout: bytes
     stderr: bytes
+
+
+def command_tree() -> Any:
+    """All commands, with their options, as Typer builds them: groups have `commands`, by name."""
+    # `Any`: Typer has a click of its own, without types.
+    root: Any = typer.main.get_command(_app)
+    root.commands = {name: load(name) for name in COMMANDS}
+    return root
 
 
 class Command:

@@ -1,14 +1,11 @@
-"""The arguments that several commands have, and `end`, which runs a command."""
+"""What the declarations of several commands share: `typer_app`, `examples`, and arguments."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-
-from conserver.cli.output import execute
 
 ConfigFile = Annotated[
     str,
@@ -26,19 +23,7 @@ ListNames = Annotated[
 ErrorText = Annotated[
     str, typer.Option("--error", metavar="TEXT", help="Whose error matches (regular expression).")
 ]
-WhereName = Annotated[
-    str, typer.Option("--link", "--storage", metavar="NAME", help="Only if this one failed.")
-]
-ReasonName = Annotated[
-    str,
-    typer.Option(
-        "--reason", metavar="NAME", help="failed, rejected, unavailable, poison, time_limit ..."
-    ),
-]
-Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
-Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]
 Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
-Job = Annotated[str, typer.Argument(metavar="JOB", show_default=False)]
 Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
 Everything = Annotated[bool, typer.Option("--all", help="All; needed if no filter is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
@@ -46,6 +31,16 @@ Limit = Annotated[
     int,
     typer.Option("--limit", metavar="N", min=0, max=10**9, help="At most so many; 0: all."),
 ]
+
+
+def typer_app(help_: str | None = None) -> typer.Typer:
+    """The `app` of a command's module, or, with a help of its own, of a group of commands.
+
+    The function of a command has its help as docstring, and returns the exit code.
+    """
+    return typer.Typer(
+        help=help_, no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    )
 
 
 def seconds(name: str, help_: str, *, most: float = 10**9) -> Any:
@@ -64,8 +59,3 @@ def examples(*lines: str) -> str:
     """The end of a command's help: example command lines."""
     # The \\b keeps Click from joining the lines.
     return "\b\nExamples:\n" + "\n".join(f"  conserver {line}" for line in lines)
-
-
-def end(action: Callable[[], int]) -> None:
-    """Runs a command and ends with its exit code."""
-    raise typer.Exit(execute(action))

@@ -5,17 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from conserver.cli.arguments import AsJson, Limit, examples, typer_app
 from conserver.cli.environment import load_settings, redis_client
 from conserver.cli.output import Output, age_text
-from conserver.operations import audit
+from conserver.operations import audit as operation
+
+app = typer_app()
 
 
-def show(output: Output, action: str, *, limit: int) -> int:
-    """Lists changes, the newest first. Returns 0, also if there are none."""
+@app.command(epilog=examples("audit --limit 5", "audit --action pause"))
+def audit(
+    action: Annotated[
+        str, typer.Option("--action", metavar="WHAT", help="Only these: pause, requeue, ...")
+    ] = "",
+    limit: Limit = 20,
+    json: AsJson = False,
+) -> int:
+    """Tell who changed what: the last 1000 changes, newest first."""
+    output = Output(as_json=json)
     with redis_client(load_settings()) as client:
-        entries = audit.recent(client, audit.KEEP)
+        entries = operation.recent(client, operation.KEEP)
     found = [one for one in entries if action in ("", one.action)][: limit or None]
     output.value([asdict(one) for one in found])
     rows = [

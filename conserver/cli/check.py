@@ -1,26 +1,39 @@
-"""`conserver check`: prints every mistake in settings, configuration, links and storages."""
+"""`conserver check`: prints every mistake in settings, configuration, links and storages.
+
+Its exit code is 78 if something is wrong or a server refuses the login, and 69 if a server is away.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from typing import Annotated
 
+import typer
+
+from conserver.cli.arguments import AsJson, ConfigFile, examples, typer_app
 from conserver.cli.environment import load_settings
 from conserver.cli.output import Output, note
 from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, ConfigError
 from conserver.operations import check as checks
 from conserver.operations.check import Checked
 
+app = typer_app()
 
-def check(output: Output, config_file: str = "", *, connect: bool = False) -> int:
-    """Checks settings, configuration, links and storages; with `connect` also the servers.
 
-    Returns:
-        0, or 78 (something is wrong, or a server refuses the login), or 69 (a server is away).
-    """
+@app.command(epilog=examples("check --config config.yml", "check --connect --json"))
+def check(
+    config: ConfigFile = "",
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Ask Redis and every storage, too.")
+    ] = False,
+    json: AsJson = False,
+) -> int:
+    """Check settings, configuration, links and storages."""
+    output = Output(as_json=json)
     source = ""
     try:
-        found = load_settings(config_file)
+        found = load_settings(config)
         source = found.config_file
         checked = checks.check(found, os.environ, connect=connect)
     except ConfigError as error:

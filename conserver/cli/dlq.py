@@ -7,8 +7,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from conserver.cli.arguments import (
+    AsJson,
+    DryRun,
+    ErrorText,
+    Everything,
+    Limit,
+    ListNames,
+    Uuid,
+    Uuids,
+    examples,
+    typer_app,
+)
 from conserver.cli.environment import actor, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError
@@ -19,15 +33,29 @@ from conserver.operations.dead_letters import DeadLetter, Filter, parse_age
 _FIRST = ("uuid", "list", "chain", "reason", "link", "storage", "error", "type")
 _LAST = ("token", "payload_bytes", "traceback")
 
+WhereName = Annotated[
+    str, typer.Option("--link", "--storage", metavar="NAME", help="Only if this one failed.")
+]
+ReasonName = Annotated[
+    str,
+    typer.Option(
+        "--reason", metavar="NAME", help="failed, rejected, unavailable, poison, time_limit ..."
+    ),
+]
+Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
+Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]
 
-def filter_of(
-    lists: Sequence[str] | None = None,
-    uuids: Sequence[str] | None = None,
-    error: str = "",
-    where: str = "",
-    reason: str = "",
-    older: str = "",
-    newer: str = "",
+app = typer_app("Dead letters: list, show, requeue, purge.")
+
+
+def _filter(
+    lists: Sequence[str] | None,
+    uuids: Sequence[str] | None,
+    error: str,
+    where: str,
+    reason: str,
+    older: str,
+    newer: str,
 ) -> Filter:
     """The filter that the options of a command describe."""
     return Filter(
@@ -48,12 +76,21 @@ _MOVES = {
 """command -> its function, and the word for its result."""
 
 
-def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = False) -> int:
-    """Prints dead letters, oldest first, or counts them by kind.
-
-    Args:
-        limit: print at most so many; 0: all.
-    """
+@app.command("list", epilog=examples("dlq list --count", "dlq list --reason failed --newer 2h"))
+def list_(
+    lists: ListNames = None,
+    error: ErrorText = "",
+    where: WhereName = "",
+    reason: ReasonName = "",
+    older: Older = "",
+    newer: Newer = "",
+    limit: Limit = 50,
+    count: Annotated[bool, typer.Option("--count", help="How many of each kind.")] = False,
+    json: AsJson = False,
+) -> int:
+    """List dead letters with their errors, oldest first."""
+    output = Output(as_json=json)
+    wanted = _filter(lists, None, error, where, reason, older, newer)
     with redis_client(load_settings()) as client:
         if count:
             return _count(output, client, wanted)
@@ -81,10 +118,12 @@ def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = Fa
     return 0
 
 
-def show_letter(output: Output, uuid: str, names: Sequence[str]) -> int:
-    """Prints all fields of the dead letters of one uuid, with their tracebacks."""
+@app.command(epilog=examples("dlq show 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
+def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> int:
+    """Show everything about a dead letter, with its traceback."""
+    output = Output(as_json=json)
     with redis_client(load_settings()) as client:
-        wanted = Filter(names=tuple(names), uuids=(uuid,))
+        wanted = Filter(names=tuple(lists or ()), uuids=(uuid,))
         letters = [dead_letters.details(found) for found in dead_letters.select(client, wanted)]
     output.value(letters)
     for n, letter in enumerate(letters):
@@ -99,26 +138,43 @@ def show_letter(output: Output, uuid: str, names: Sequence[str]) -> int:
     return 0 if letters else EXIT_FAILURE
 
 
-def move_letters(
-    output: Output,
-    wanted: Filter,
-    kind: str,
-    *,
-    everything: bool,
-    dry_run: bool,
-    limit: int,
-    asks: bool = False,
+@app.command(
+    "purge",
+    help="Delete dead letters for good.",
+    epilog=examples("dlq purge --older 30d", "dlq purge --all --yes"),
+)
+@app.command(
+    "requeue",
+    help="Queue dead letters again; each goes on at its last checkpoint.",
+    epilog=examples("dlq requeue --link transcribe --error CUDA --dry-run"),
+)
+def move(
+    context: typer.Context,
+    uuids: Uuids = None,
+    lists: ListNames = None,
+    error: ErrorText = "",
+    where: WhereName = "",
+    reason: ReasonName = "",
+    older: Older = "",
+    newer: Newer = "",
+    limit: Limit = 0,
+    everything: Everything = False,
+    dry_run: DryRun = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask on a terminal before purge --all.")
+    ] = False,
+    json: AsJson = False,
 ) -> int:
-    """Requeues dead letters, or purges them: deletes each with its payload. A purged letter's
-    document in Redis expires by itself.
-
-    Args:
-        kind: requeue or purge.
-        asks: ask the person at the terminal before all dead letters are purged.
+    """The commands requeue and purge, which have the same filter. A purge deletes each letter with
+    its payload; the document in Redis expires by itself.
     """
+    output = Output(as_json=json)
+    kind = str(context.info_name)
+    wanted = _filter(lists, uuids, error, where, reason, older, newer)
+    asks = kind == "purge" and not yes and sys.stdin.isatty()
     if not wanted.restricts and not everything:
         raise BootError("say which dead letters, or --all", EXIT_USAGE)
-    if asks and kind == "purge" and not (wanted.restricts or dry_run or _confirmed(wanted, limit)):
+    if asks and not (wanted.restricts or dry_run or _confirmed(wanted, limit)):
         note("nothing was purged")
         return EXIT_FAILURE
     move, done_word = _MOVES[kind]

@@ -1,9 +1,13 @@
-"""`conserver doctor`: examines Redis and prints a verdict for each subject, with advice."""
+"""`conserver doctor`: examines Redis and prints a verdict for each subject, with advice.
+
+Its exit code is 1 if something is wrong.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
+from conserver.cli.arguments import AsJson, typer_app
 from conserver.cli.environment import load_settings, redis_client
 from conserver.cli.output import Output
 from conserver.cli.tables import Marked, Style
@@ -12,9 +16,13 @@ from conserver.operations.doctor import examine
 
 _STYLES: dict[str, Style] = {"ok": "good", "warning": "warning", "wrong": "bad"}
 
+app = typer_app()
 
-def doctor(output: Output) -> int:
-    """Examines Redis; returns 0 if nothing is wrong, 1 if something is."""
+
+@app.command()
+def doctor(json: AsJson = False) -> int:
+    """Examine Redis: version, persistence, eviction, rights, clock."""
+    output = Output(as_json=json)
     with redis_client(load_settings()) as client:
         diagnosis = examine(client)
     output.value(asdict(diagnosis))

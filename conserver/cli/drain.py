@@ -1,10 +1,15 @@
-"""`conserver drain`: pauses all lists and waits until nothing is in flight."""
+"""`conserver drain`: pauses all lists and waits until nothing is in flight.
+
+Its exit code is 1 if something still is when the time is over.
+"""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from typing import Annotated
 
+from conserver.cli.arguments import AsJson, ConfigFile, examples, seconds, typer_app
 from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE
@@ -12,18 +17,25 @@ from conserver.operations import lists
 from conserver.operations.connection import Client
 from conserver.operations.lists import Draining
 
+app = typer_app()
 
-def drain(output: Output, config_file: str = "", *, timeout_s: float) -> int:
-    """Pauses every list and waits until no consumer holds anything.
 
-    Returns:
-        0 if nothing is in flight, 1 if something still is after `timeout_s`.
+@app.command(epilog=examples("drain --timeout 60"))
+def drain(
+    config: ConfigFile = "",
+    timeout: Annotated[float, seconds("--timeout", "How long to wait.")] = 600,
+    json: AsJson = False,
+) -> int:
+    """Pause all lists and wait until nothing is in flight.
+
+    `conserver resume` ends the pause.
     """
-    found = load_settings(config_file)
+    output = Output(as_json=json)
+    found = load_settings(config)
     configured = configured_lists(found)
     with redis_client(found) as client:
         try:
-            last = _wait(client, configured, timeout_s)
+            last = _wait(client, configured, timeout)
         except KeyboardInterrupt:
             note("interrupted: all lists stay paused until `conserver resume`")
             raise

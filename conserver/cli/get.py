@@ -1,13 +1,20 @@
-"""`conserver get`: prints the vCon with a uuid."""
+"""`conserver get`: prints a vCon as JSON: from Redis, a storage, or its pushed payload.
+
+A pipe or file gets exactly the bytes that are stored. The exit code is 1 if no source has the vCon,
+and 69 if none has it and one source could not be asked.
+"""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from contextlib import ExitStack
+from typing import Annotated
 
 import orjson
+import typer
 
+from conserver.cli.arguments import AsJson, ConfigFile, Uuid, examples, typer_app
 from conserver.cli.environment import load_config, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, ConserverError
@@ -15,23 +22,27 @@ from conserver.operations import documents, items, lists
 from conserver.operations.documents import REDIS, Found, StorageReader
 from conserver.telemetry.redact import printable
 
+app = typer_app()
 
-def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> int:
-    """Prints a vCon as JSON: from Redis, or the first storage that has it, or its pushed payload.
 
-    A pipe or file gets exactly the bytes that are stored.
+@app.command(epilog=examples("get 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978 --from redis"))
+def get(
+    uuid: Uuid,
+    config: ConfigFile = "",
+    source: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="`redis`, or a storage's name.")
+    ] = "",
+    json: AsJson = False,
+) -> int:
+    """Print a vCon, from Redis or from a storage.
 
-    Args:
-        source: `redis` or a storage's name: look only there.
-
-    Returns:
-        0; 1 if no source has the vCon; 69 if none has it and one source could not be asked.
+    Without --from it asks Redis first, then the storages in their order.
     """
-    settings = load_settings(config_file)
-    config = load_config(settings)
-    documents.check_source(config, source, settings.config_file)
+    settings = load_settings(config)
+    configured = load_config(settings)
+    documents.check_source(configured, source, settings.config_file)
     with ExitStack() as stack:
-        storages = stack.enter_context(StorageReader(config))
+        storages = stack.enter_context(StorageReader(configured))
         asks_redis = source in ("", REDIS)
         client = stack.enter_context(redis_client(settings)) if asks_redis else None
         found = documents.get(client, storages, uuid, source)
@@ -39,7 +50,7 @@ def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> i
         # A document that was pushed whole may exist only in a list or a dead letter.
         queued: list[items.Entry] = []
         if found.text is None and client is not None and not source:
-            names = {*lists.known(client), *config.ingress}
+            names = {*lists.known(client), *configured.ingress}
             queued = items.find(client, sorted(names), [uuid])
     _warn(uuid, found)
     text = found.text or next((entry.document for entry in queued if entry.document), None)
@@ -48,9 +59,9 @@ def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> i
         return EXIT_UNAVAILABLE if found.silent else EXIT_FAILURE
     if found.text is None:
         note(f"warning: {uuid} is stored nowhere yet{_its_items(queued, uuid)}")
-    if output.as_json or sys.stdout.isatty():
-        text = _indented(text, uuid, strict=output.as_json) + b"\n"
-    output.raw(text)
+    if json or sys.stdout.isatty():
+        text = _indented(text, uuid, strict=json) + b"\n"
+    Output().raw(text)
     return 0
 
 

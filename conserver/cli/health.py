@@ -1,28 +1,18 @@
-"""`conserver health`: tells by the exit code whether this machine consumes.
+"""`conserver health`: tells by the exit code whether this host takes items.
 
-Docker Compose and Kubernetes run it every few seconds, so it imports neither Typer nor Rich.
+probe.py does the work. `__main__` calls it without this module if there are no options.
 """
 
 from __future__ import annotations
 
-import socket
-from dataclasses import asdict
+from conserver.cli import probe
+from conserver.cli.arguments import AsJson, typer_app
+from conserver.cli.output import Output
 
-from conserver.cli.environment import load_settings, redis_client
-from conserver.cli.output import Output, note
-from conserver.errors import EXIT_FAILURE
-from conserver.operations import hosts
-
-_TIMEOUT_S = 2.0
+app = typer_app()
 
 
-def health(output: Output) -> int:
-    """Returns 0 if this machine consumes, 1 if not, 69 if Redis cannot be asked."""
-    with redis_client(load_settings(), _TIMEOUT_S) as client:
-        found = hosts.health(client, socket.gethostname())
-    output.value(asdict(found))
-    if not found.healthy:
-        note(f"{found.host} does not consume: {found.reason}")
-        return EXIT_FAILURE
-    output.line(f"{found.host} consumes")
-    return 0
+@app.command()
+def health(json: AsJson = False) -> int:
+    """Tell by the exit code whether this host takes items."""
+    return probe.health(Output(as_json=json))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from conserver.cli.arguments import AsJson, Limit, examples, typer_app
 from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style
@@ -16,9 +19,24 @@ from conserver.operations.jobs import STATUSES, Job
 
 _STYLES: dict[str, Style] = {"completed": "good", "failed": "bad", "waiting": "warning"}
 
+JobId = Annotated[str, typer.Argument(metavar="JOB", show_default=False)]
 
-def list_jobs(output: Output, name: str, status: str, *, limit: int) -> int:
-    """Lists jobs, the newest first. Returns 0, also if there are none."""
+app = typer_app("Jobs: list, show, cancel.")
+
+
+@app.command("list", epilog=examples("jobs list --status failed"))
+def list_(
+    name: Annotated[
+        str, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
+    ] = "",
+    status: Annotated[
+        str, typer.Option("--status", metavar="STATUS", help="queued, processing, failed ...")
+    ] = "",
+    limit: Limit = 50,
+    json: AsJson = False,
+) -> int:
+    """List jobs with their statuses, newest first."""
+    output = Output(as_json=json)
     if status and status not in STATUSES:
         hint = suggest(status, STATUSES) or f"one of {', '.join(STATUSES)}"
         raise BootError(f"--status {status}: there is no such status ({hint})", EXIT_USAGE)
@@ -40,15 +58,21 @@ def list_jobs(output: Output, name: str, status: str, *, limit: int) -> int:
     return 0
 
 
-def show(output: Output, job: str) -> int:
-    """Shows one job. Returns 0. Raises OperationError if nobody knows the job."""
+@app.command()
+def show(job: JobId, json: AsJson = False) -> int:
+    """Show one job: where it is, how far, and how it ended."""
     with redis_client(load_settings()) as client:
-        _print(output, jobs.get(client, job))
+        _print(Output(as_json=json), jobs.get(client, job))
     return 0
 
 
-def cancel(output: Output, job: str) -> int:
-    """Cancels one job. Returns 0. Raises OperationError if nobody knows it, or it has ended."""
+@app.command()
+def cancel(job: JobId, json: AsJson = False) -> int:
+    """Take a job out of the queues.
+
+    A running job stops before its next link.
+    """
+    output = Output(as_json=json)
     settings = load_settings()
     configured, keep_s = configured_lists(settings), settings.orphan_expiry_s
     with redis_client(settings) as client:

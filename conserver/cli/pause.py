@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Annotated
 
+import typer
+
+from conserver.cli.arguments import AsJson, ConfigFile, examples, typer_app
 from conserver.cli.environment import (
     actor,
     configured_lists,
@@ -14,28 +17,34 @@ from conserver.cli.environment import (
 )
 from conserver.cli.output import Output, note
 from conserver.errors import OperationError
-from conserver.operations import lists
+from conserver.operations import lists as operation
+
+app = typer_app()
 
 
+@app.command(epilog=examples("pause calls", "pause"))
 def pause(
-    output: Output, names: Sequence[str], config_file: str = "", *, force: bool = False
+    lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also pause a list that does not exist yet.")
+    ] = False,
+    config: ConfigFile = "",
+    json: AsJson = False,
 ) -> int:
-    """Pauses the named lists, or all that the configuration serves.
+    """Stop taking items from lists; running items go on.
 
-    Args:
-        force: also pause lists that nobody has served yet and that are empty.
-
-    Raises:
-        OperationError: "not_found": there is no such list.
+    If no list is named: from all lists of the configuration.
     """
-    found = load_settings(config_file)
+    output = Output(as_json=json)
+    names = lists or []
+    found = load_settings(config)
     configured = configured_lists(found) if names else list(load_config(found).ingress)
     with redis_client(found) as client:
-        unknown = lists.unknown(client, names, configured)
+        unknown = operation.unknown(client, names, configured)
         try:
-            paused = lists.pause(
+            paused = operation.pause(
                 client,
-                list(names) or configured,
+                names or configured,
                 actor=actor(),
                 configured=None if force else configured,
             )

@@ -1,28 +1,49 @@
-"""`conserver ps`: prints every item that workers hold: the worker, the link, and for how long."""
+"""`conserver ps`: prints every item that workers hold: the worker, the link, and for how long.
+
+Its exit code is 1 if there is no such worker.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from typing import Annotated
 
+import typer
+
+from conserver.cli.arguments import AsJson, ConfigFile, examples, typer_app
 from conserver.cli.environment import load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.errors import EXIT_FAILURE
 from conserver.operations import hosts, workers
 from conserver.operations.workers import Held, Holder
 
+app = typer_app()
 
-def show(output: Output, *, host: str = "", worker: int = 0, config_file: str = "") -> int:
-    """Prints the items that workers hold now, for each worker the earliest claimed first.
 
-    Args:
-        host: only hosts with this name or id; "": all hosts.
-        worker: only workers with this number; 0: all workers.
+@app.command(epilog=examples("ps", "ps --host box-1 --worker 2 --json"))
+def ps(
+    host: Annotated[str, typer.Option("--host", metavar="NAME", help="Only of this host.")] = "",
+    worker: Annotated[
+        int,
+        typer.Option(
+            "--worker",
+            "-w",
+            metavar="N",
+            min=0,
+            show_default=False,
+            help="Only of workers with this number.",
+        ),
+    ] = 0,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> int:
+    """Show all items that workers hold, with link and duration.
 
-    Returns:
-        0, or 1 if there is no such worker.
+    `claimed` is the time of an item's first claim, by any worker.
     """
-    with redis_client(load_settings(config_file)) as client:
+    output = Output(as_json=json)
+    with redis_client(load_settings(config)) as client:
         meant = [one for one in hosts.read(client) if host in ("", one.name, one.id)]
         found = [one for one in workers.holders(client, meant) if worker in (0, one.slot)]
     output.value([_told(one, held) for one in found for held in one.items])

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Annotated
 
+import typer
+
+from conserver.cli.arguments import AsJson, ConfigFile, examples, typer_app
 from conserver.cli.environment import actor, load_settings, redis_client
 from conserver.cli.output import Output, note
-from conserver.operations import lists
+from conserver.operations import lists as operation
+
+app = typer_app()
 
 
-def resume(output: Output, names: Sequence[str], config_file: str = "") -> int:
-    """Ends the pause of the named lists, or of all that are paused."""
-    with redis_client(load_settings(config_file)) as client:
-        resumed = lists.resume(client, names, actor=actor())
+@app.command(epilog=examples("resume calls", "resume"))
+def resume(
+    lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> int:
+    """Take items from paused lists again.
+
+    If no list is named: from all paused lists.
+    """
+    output = Output(as_json=json)
+    names = lists or []
+    with redis_client(load_settings(config)) as client:
+        resumed = operation.resume(client, names, actor=actor())
     output.value(asdict(resumed))
     output.line(f"resumed: {', '.join(resumed.resumed) or 'nothing'}")
     for name in sorted(set(names) - set(resumed.resumed)):

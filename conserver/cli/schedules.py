@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
+import typer
+
+from conserver.cli.arguments import AsJson, ConfigFile, examples, typer_app
 from conserver.cli.environment import actor, load_config, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked
 from conserver.operations import schedules
 from conserver.operations.schedules import Schedule
 
-Action = Literal["run", "pause", "resume"]
-_ACTIONS = {"run": schedules.run_now, "pause": schedules.pause, "resume": schedules.resume}
+ScheduleName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+
+app = typer_app("Schedules: list, run, pause, resume.")
 
 
-def list_schedules(output: Output, config_file: str) -> int:
-    """Lists the schedules of the configuration. Returns 0, also if there are none."""
-    settings = load_settings(config_file)
-    config = load_config(settings)
+@app.command("list")
+def list_(config: ConfigFile = "", json: AsJson = False) -> int:
+    """List schedules: action, next time, and how the last run ended."""
+    output = Output(as_json=json)
+    settings = load_settings(config)
+    configured = load_config(settings)
     with redis_client(settings) as client:
-        found = schedules.read(client, config)
+        found = schedules.read(client, configured)
     output.value([schedules.as_data(one) for one in found])
     rows = [(one.name, _next(one), one.cron, one.timezone, _last(one), one.does) for one in found]
     output.table(
@@ -31,20 +38,42 @@ def list_schedules(output: Output, config_file: str) -> int:
     return 0
 
 
-def change(output: Output, config_file: str, name: str, action: Action) -> int:
-    """Asks for a run, pauses or resumes. Returns 0; the operation raises if it is not possible."""
+@app.command(epilog=examples("schedules run nightly"))
+def run(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> int:
+    """Run a schedule now, between its times. It may be paused."""
+    _change(Output(as_json=json), schedules.run_now, name, config)
+    note(f"{name} runs as soon as a host has seen it: within seconds where one lives")
+    return 0
+
+
+@app.command()
+def pause(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> int:
+    """Pause a schedule: its times pass without a run. A begun run goes on."""
+    output = Output(as_json=json)
+    _change(output, schedules.pause, name, config)
+    output.line(f"{name} is paused")
+    return 0
+
+
+@app.command()
+def resume(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> int:
+    """Let a schedule fire again, from its next time on."""
+    output = Output(as_json=json)
+    found = _change(output, schedules.resume, name, config)
+    output.line(f"{name} fires next at {_next(found)}")
+    return 0
+
+
+def _change(
+    output: Output, operation: Callable[..., Schedule], name: str, config_file: str
+) -> Schedule:
+    """Calls the operation on a schedule, prints with --json what it is now, and returns it."""
     settings = load_settings(config_file)
     config = load_config(settings)
     with redis_client(settings) as client:
-        found = _ACTIONS[action](client, config, name, actor=actor())
+        found = operation(client, config, name, actor=actor())
     output.value(schedules.as_data(found))
-    if action == "run":
-        note(f"{name} runs as soon as a host has seen it: within seconds where one lives")
-    elif action == "pause":
-        output.line(f"{name} is paused")
-    else:
-        output.line(f"{name} fires next at {_next(found)}")
-    return 0
+    return found
 
 
 def _next(one: Schedule) -> str | Marked:

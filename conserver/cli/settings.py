@@ -1,4 +1,7 @@
-"""`conserver settings`: prints every setting with its value, its default and its meaning."""
+"""`conserver settings`: prints every setting with its value, its default and its meaning.
+
+Passwords are hidden. A value that cannot be used is marked, and the exit code is then 78.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,26 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from conserver.cli.arguments import AsJson, typer_app
 from conserver.cli.environment import load_settings
 from conserver.cli.output import Output, note
 from conserver.cli.tables import Marked
 from conserver.config.settings import Settings, misspelt
 from conserver.errors import EXIT_CONFIG, ConfigError, Problem
-from conserver.operations import settings, setup
+from conserver.operations import settings as listed
+from conserver.operations import setup
 from conserver.operations.settings import Setting
 
+app = typer_app()
 
-def show_settings(output: Output) -> int:
-    """Prints the settings of this environment. Passwords are hidden.
 
-    Returns:
-        0, or 78 if a value cannot be used; its setting is then marked, all others are shown.
-    """
+@app.command()
+def settings(json: AsJson = False) -> int:
+    """List every setting with its value and meaning."""
+    output = Output(as_json=json)
     found, problems = _load()
     wrong = {problem.path for problem in problems}
-    rows = settings.listing(found, os.environ)
+    rows = listed.listing(found, os.environ)
     output.value([asdict(row) for row in rows])
     output.table(
         ("variable", "value", "default", "meaning"),

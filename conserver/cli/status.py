@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from conserver.cli import watching
+from conserver.cli.arguments import AsJson, ConfigFile, examples, seconds, typer_app
 from conserver.cli.environment import configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style, lines_of, styled
@@ -23,10 +24,21 @@ if TYPE_CHECKING:
 
 FINDINGS_SHOWN = 12
 
+app = typer_app()
 
-def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
-    """Prints the status once, or every `watch_s` seconds until interrupted."""
-    settings = load_settings(config_file)
+
+@app.command(epilog=examples("status --watch 2", "status --json"))
+def status(
+    config: ConfigFile = "",
+    watch: Annotated[float, seconds("--watch", "Repeat that often.", most=86_400)] = 0,
+    json: AsJson = False,
+) -> int:
+    """Show lists, hosts, workers, storages, and what is wrong.
+
+    Below the tables stands what is wrong now, the worst first, and what to do.
+    """
+    output = Output(as_json=json)
+    settings = load_settings(config)
     configured = configured_lists(settings)
     rate = Throughput()
     with redis_client(settings) as client:
@@ -36,9 +48,9 @@ def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
             findings = attention(now, settings.parked_cap)
             output.value(asdict(now) | {"findings": [asdict(one) for one in findings]})
             if not output.as_json:
-                _show(output.screen, now, findings, watched=bool(watch_s))
+                _show(output.screen, now, findings, watched=bool(watch))
 
-        watching.repeat(look, watch_s)
+        watching.repeat(look, watch)
     return 0
 
 

@@ -3,6 +3,9 @@
 1. Gathers documents: vCon files, folders of them, standard input, recordings made into vCons.
 2. Puts each on the list, and prints those that were refused.
 3. With --wait, follows the job of each until it has ended, and prints how.
+
+The exit code is 1 if a document was refused, or with --wait if a job has failed, was cancelled, or
+did not end in time.
 """
 
 from __future__ import annotations
@@ -14,7 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from conserver.cli.arguments import AsJson, ConfigFile, examples, seconds, typer_app
 from conserver.cli.environment import actor, load_config, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.cli.tables import Marked, Style
@@ -41,33 +48,58 @@ _STYLES: dict[str, Style] = {
     "waiting": "warning",
 }
 
+app = typer_app()
 
+
+@app.command(
+    epilog=examples(
+        "submit --list calls call.vcon.json",
+        "submit --list calls --wait recordings/",
+        "submit --list calls --at 2h --priority low -",
+    )
+)
 def submit(
-    output: Output,
-    paths: Sequence[Path],
-    to: str = "",
-    config_file: str = "",
-    *,
-    wait: bool = False,
-    timeout_s: float = 600,
-    callback_text: str = "",
-    at: str = "",
-    priority: str = "",
-    force: bool = False,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="vCon or audio files, folders of them; - is stdin."),
+    ],
+    to: Annotated[
+        str,
+        typer.Option("--list", "-l", metavar="NAME", help="The list; needed if there are several."),
+    ] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until each has ended.")] = False,
+    timeout: Annotated[float, seconds("--timeout", "How long --wait waits.")] = 600,
+    at: Annotated[
+        str, typer.Option("--at", metavar="TIME", help="Run it later: 2026-12-01T02:00, or in 2h.")
+    ] = "",
+    priority: Annotated[
+        str, typer.Option("--priority", metavar="NAME", help="high, normal or low.")
+    ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also to a list that nobody has ever served.")
+    ] = False,
+    callback: Annotated[
+        str,
+        typer.Option(
+            "--callback",
+            metavar="URL",
+            help="Who is told when a job ends: a URL, a JSON object, or @FILE with one of them.",
+        ),
+    ] = "",
+    config: ConfigFile = "",
+    json: AsJson = False,
 ) -> int:
-    """Submits everything that `paths` lead to.
+    """Put vCons and recordings on a list.
 
-    Args:
-        callback_text: the callback of each job: a URL, a JSON object, or @ and a file with one.
-        at: run the items at this time (ISO 8601; local time without a zone), or after a wait (2h).
-        priority: the name of one of the chain's priorities.
-        force: submit also to a list that nobody has ever served.
-
-    Returns:
-        0, or 1 if a document was refused. With `wait` also 1 if a job has failed, was cancelled, or
-        did not end within `timeout_s`.
+    They come from files, folders and standard input; audio files become vCons. A
+    file holds one vCon, or several: one per line, or one after the other. Each
+    vCon becomes a job, which `conserver jobs` shows. --wait follows each job to its
+    end: completed (stored and passed on), filtered (by a link), cancelled or failed
+    (a dead letter). A job that has not ended before --timeout is `waiting`. The exit
+    code is 0 if all are completed or filtered.
     """
-    found = load_settings(config_file)
+    output = Output(as_json=json)
+    found = load_settings(config)
     if to:
         name = submission.check_name(to)
     else:
@@ -75,22 +107,22 @@ def submit(
     if priority:
         name = submission.prioritised(load_config(found), name, priority)
     due_ms = _due_ms(at)
-    callback = _callback(callback_text, found)
-    sources = [source for path in paths for source in _sources(path)]
+    told = _callback(callback, found)
+    sources = [source for path in paths for source in _sources(Path(path))]
     with redis_client(found) as client:
         submission.check_type(client, name)
         submission.check_served(client, name, _configured(found), force=force)
-        results = _put(client, name, sources, found, callback, due_ms)
+        results = _put(client, name, sources, found, told, due_ms)
         if any(result.uuid for result in results):
             _warn_of_silence(client, name)
-            if callback is not None:
+            if told is not None:
                 _warn_of_silence(client, NOTIFICATIONS)
         if wait:
             jobs = sum(1 for result in results if result.job)
             if jobs and (jobs < _BAR_MIN or not sys.stderr.isatty()):
-                note(f"waiting for {jobs} to end, for at most {timeout_s:g} s")
+                note(f"waiting for {jobs} to end, for at most {timeout:g} s")
             with _progress("working", len(results)) as step:
-                for position, result in follow.follow(client, results, timeout_s=timeout_s):
+                for position, result in follow.follow(client, results, timeout_s=timeout):
                     results[position] = result
                     step(1)
     output.value({"list": name, "items": [asdict(result) for result in results]})
@@ -108,7 +140,9 @@ def _configured(found: Settings) -> list[str]:
 
 
 def _due_ms(at: str) -> int:
-    """The option --at in ms since 1970; 0: now. Raises InvalidArgumentError."""
+    """The option --at in ms since 1970; 0: now. It is a time (ISO 8601; local time without a zone),
+    or a wait. Raises InvalidArgumentError.
+    """
     if not at:
         return 0
     try:

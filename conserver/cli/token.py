@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from conserver.cli.arguments import AsJson, examples, typer_app
 from conserver.cli.environment import load_settings
 from conserver.cli.output import Output, note
 from conserver.config.setting_types import parse_size
@@ -14,18 +17,59 @@ from conserver.operations import tokens
 
 _RESTART = "the API reads the file when it starts: restart it, or reload the daemon (SIGHUP)"
 
+TokensFile = Annotated[
+    str,
+    typer.Option("--file", "-f", metavar="FILE", help="Overrides CONSERVER_API_TOKENS_FILE."),
+]
+TokenName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 
+app = typer_app("Tokens of the HTTP API: add, list, revoke.")
+
+
+@app.command(epilog=examples("token add shop --role submit --list calls"))
 def add(
-    output: Output,
-    name: str,
-    roles: Sequence[str],
-    lists: Sequence[str],
-    file: str,
-    jobs_at_once: int,
-    bytes_per_day: str,
-    jobs_per_minute: int,
+    name: TokenName,
+    roles: Annotated[
+        list[str],
+        typer.Option("--role", "-r", metavar="ROLE", help="submit, read, operate or admin."),
+    ],
+    lists: Annotated[
+        list[str] | None,
+        typer.Option("--list", "-l", metavar="NAME", help="Only for this list; else for all."),
+    ] = None,
+    jobs_at_once: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=10**9,
+            metavar="N",
+            show_default=False,
+            help="Most jobs unfinished at once; default: CONSERVER_API_JOBS_AT_ONCE.",
+        ),
+    ] = 0,
+    jobs_per_minute: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=10**9,
+            metavar="N",
+            show_default=False,
+            help="Most jobs submitted in a minute; default: CONSERVER_API_JOBS_PER_MINUTE.",
+        ),
+    ] = 0,
+    bytes_per_day: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            show_default=False,
+            help="Most bytes sent in a day, such as 10G; default: CONSERVER_API_BYTES_PER_DAY.",
+        ),
+    ] = "0",
+    file: TokensFile = "",
+    json: AsJson = False,
 ) -> int:
-    """Makes a token and prints it, once."""
+    """Make a token and print it, once. Only its SHA-256 is stored."""
+    output = Output(as_json=json)
     path = _path(file)
     try:
         size = parse_size(bytes_per_day)
@@ -36,7 +80,7 @@ def add(
             path,
             name,
             roles,
-            lists,
+            lists or [],
             jobs_at_once=jobs_at_once,
             bytes_per_day=size,
             jobs_per_minute=jobs_per_minute,
@@ -45,7 +89,7 @@ def add(
         raise InvalidArgumentError("role", str(error)) from None
     except OSError as error:
         raise _unusable(path, error) from None
-    if output.as_json:
+    if json:
         # Output.value would hide the token.
         output.raw(f'{{"name": "{name}", "token": "{text}"}}\n'.encode())
     else:
@@ -54,8 +98,10 @@ def add(
     return 0
 
 
-def show(output: Output, file: str) -> int:
-    """Lists the tokens: their names, roles, lists and limits of their own."""
+@app.command("list")
+def list_(file: TokensFile = "", json: AsJson = False) -> int:
+    """List the tokens: names, roles, lists, limits."""
+    output = Output(as_json=json)
     found = tokens.load(_path(file))
     output.value(
         [
@@ -88,8 +134,10 @@ def show(output: Output, file: str) -> int:
     return 0
 
 
-def revoke(output: Output, name: str, file: str) -> int:
-    """Forgets a token."""
+@app.command()
+def revoke(name: TokenName, file: TokensFile = "", json: AsJson = False) -> int:
+    """Revoke a token."""
+    output = Output(as_json=json)
     path = _path(file)
     try:
         there = tokens.revoke(path, name)

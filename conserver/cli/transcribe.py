@@ -1,4 +1,7 @@
-"""`conserver transcribe`: turns audio files into text, without any queue or Redis."""
+"""`conserver transcribe`: turns audio files into text, without any queue or Redis.
+
+Its exit code is 1 if a file could not be transcribed; standard error names the file.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from conserver.cli.arguments import examples, typer_app
 from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE, ConfigError, ConserverError, InvalidArgumentError
 from conserver.media.speech import standalone
@@ -37,14 +43,71 @@ _FILES_AT_ONCE = 8
 _SUFFIXES = {"text": "txt", "verbose_json": "json", "diarized_json": "json"}
 _MAX_DURATION_S = 24 * 3600.0
 
+app = typer_app()
 
+
+@app.command(
+    epilog=examples(
+        "transcribe --model small call.wav", "transcribe --format srt --output subtitles *.mp3"
+    )
+)
 def transcribe(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Audio or video files."),
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A folder, a size (small) or a hub id.")
+    ] = "small",
+    form: Annotated[
+        str,
+        typer.Option("--format", "-f", help="text, srt, vtt, json, verbose_json, diarized_json."),
+    ] = "text",
+    folder: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write a file per recording there."),
+    ] = None,
+    language: Annotated[
+        str, typer.Option("--language", "-l", help="Such as en; by default it is detected.")
+    ] = "",
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="Text that leads the model to names and spellings.")
+    ] = "",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    translate: Annotated[bool, typer.Option("--translate", help="Write English.")] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="whisper, or onnx for folders of onnx-asr.")
+    ] = "whisper",
+    quantization: Annotated[
+        str, typer.Option("--quantization", help="Only with --engine onnx; such as int8.")
+    ] = "",
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the model from the hub if it is not here.")
+    ] = False,
+) -> int:
+    """Transcribe audio files, without any queue; no Redis is needed."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter("it is auto, cpu or cuda", param_hint="--device")
+    if engine not in ("whisper", "onnx"):
+        raise typer.BadParameter("it is whisper or onnx", param_hint="--engine")
+    wanted = Model(
+        model,
+        engine=engine,  # type: ignore[arg-type]
+        device=device,  # type: ignore[arg-type]
+        local_files_only=not download,
+        quantization=quantization or None,
+    )
+    listening = Listening(language=language or None, translate=translate, prompt=prompt or None)
+    return _transcribe(files, wanted, listening, form=form, folder=folder)
+
+
+def _transcribe(
     files: Sequence[Path],
     model: Model,
     listening: Listening,
     *,
-    form: str = "text",
-    folder: Path | None = None,
+    form: str,
+    folder: Path | None,
 ) -> int:
     """Transcribe files, and print their texts in the order of the files or write them to a folder.
 

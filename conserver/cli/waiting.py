@@ -1,18 +1,29 @@
-"""`conserver retry` makes parked items due now; `conserver empty` takes items out of lists."""
+"""What `conserver retry` and `conserver empty` share: options, and how the result is printed."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Generator, Mapping
+from typing import Annotated
 
-from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
+import typer
+
 from conserver.cli.output import Output, note
-from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError
+from conserver.errors import EXIT_FAILURE
 from conserver.operations import lists, waiting, words
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import Progress
 from conserver.operations.waiting import WaitingFilter
+
+Causes = Annotated[
+    list[str] | None,
+    typer.Option("--cause", metavar="NAME", help="Parked for this: retry, storage, later ..."),
+]
+StorageName = Annotated[
+    str, typer.Option("--storage", metavar="NAME", help="Not yet written to this storage.")
+]
+WaitingFor = Annotated[
+    str, typer.Option("--older", metavar="AGE", help="Claimed or submitted longer ago: 2h, 7d.")
+]
 
 _LEFT_OUT = {
     "rate": "wait for a place of a rate: before it they would only wait again",
@@ -22,96 +33,17 @@ _LEFT_OUT = {
 }
 
 
-def retry(
-    output: Output,
-    wanted: WaitingFilter,
-    config_file: str = "",
-    *,
-    everything: bool,
-    limit: int,
-    dry_run: bool,
-) -> int:
-    """Makes parked items due now, and prints how many.
-
-    Returns:
-        0; 1 if uuids are named and none of their items is parked.
-    """
-    if not wanted.names and not wanted.restricts and not everything:
-        raise BootError("say which items (a UUID, --list, --cause, ...), or --all", EXIT_USAGE)
-    settings = load_settings(config_file)
-    configured = configured_lists(settings)
-    with redis_client(settings) as client:
-        last = _last(
-            waiting.retry(
-                client,
-                wanted,
-                limit=limit,
-                dry_run=dry_run,
-                actor=actor(),
-                configured=configured,
-            )
-        )
-        none = "" if last.matching else _none(client, wanted, "is parked", configured)
-    told: dict[str, Any] = {"retried": last.done, "dry_run": dry_run}
-    return _end(
-        output, wanted, last, told, "would be tried now" if dry_run else "made due now", none
-    )
-
-
-def empty(
-    output: Output,
-    wanted: WaitingFilter,
-    config_file: str = "",
-    *,
-    limit: int,
-    dry_run: bool,
-    asks: bool,
-) -> int:
-    """Takes waiting items out of lists for good, and prints how many.
-
-    Args:
-        asks: ask the person at the terminal before all items of a list are taken out.
-
-    Returns:
-        0; 1 if uuids are named and none of their items waits, or if the person does not agree.
-    """
-    settings = load_settings(config_file)
-    configured = configured_lists(settings)
-    with redis_client(settings) as client:
-
-        def steps(*, dry: bool) -> Generator[Progress, None, None]:
-            return waiting.empty(
-                client,
-                wanted,
-                limit=limit,
-                dry_run=dry,
-                actor=actor(),
-                configured=configured,
-                keep_s=settings.orphan_expiry_s,
-            )
-
-        if asks and not dry_run and not wanted.restricts:
-            count = words.items(_last(steps(dry=True)).matching)
-            note(f"{count} of {', '.join(wanted.names)} will be gone for good. Empty? [y/N]")
-            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-                note("nothing was taken out")
-                return EXIT_FAILURE
-        last = _last(steps(dry=dry_run))
-        none = "" if last.matching else _none(client, wanted, "waits", configured)
-    told: dict[str, Any] = {"taken_out": last.done, "dry_run": dry_run}
-    return _end(output, wanted, last, told, "would be taken out" if dry_run else "taken out", none)
-
-
-def _last(steps: Generator[Progress, None, None]) -> Progress:
+def last_of(steps: Generator[Progress, None, None]) -> Progress:
+    """Runs an operation to its end, and returns its result."""
     *_, last = steps
     return last
 
 
-def _end(
+def end(
     output: Output,
     wanted: WaitingFilter,
     last: Progress,
-    told: dict[str, Any],
+    told: Mapping[str, object],
     text: str,
     none: str,
 ) -> int:
@@ -125,7 +57,7 @@ def _end(
     return EXIT_FAILURE if wanted.uuids and not last.matching else 0
 
 
-def _none(client: Client, wanted: WaitingFilter, what: str, configured: list[str]) -> str:
+def none_text(client: Client, wanted: WaitingFilter, what: str, configured: list[str]) -> str:
     """The text for an empty result. It names the lists of the filter that were never served."""
     whose = f"of {', '.join(wanted.uuids)} " if wanted.uuids else "that matches "
     parts = [f"nothing {whose}{what}"]

@@ -1,4 +1,7 @@
-"""`conserver where`: prints where the items of a vCon are, or how its last item ended."""
+"""`conserver where`: prints where the items of a vCon are, or how its last item ended.
+
+It also prints its jobs. The exit code is 1 if Redis has no trace of the vCon.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from conserver.cli.arguments import AsJson, ConfigFile, Uuid, examples, typer_app
 from conserver.cli.environment import configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style
@@ -16,14 +20,17 @@ from conserver.operations.story import Attempt, Place
 
 _STYLES: dict[Where, Style] = {"dead": "bad", "parked": "warning", "suspects": "warning"}
 
+app = typer_app()
 
-def where(output: Output, uuid: str, config_file: str = "") -> int:
-    """Prints the places of a vCon's items, its jobs, and the last attempt at it.
 
-    Returns:
-        0, or 1 if Redis has no trace of the vCon.
+@app.command(epilog=examples("where 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
+def where(uuid: Uuid, config: ConfigFile = "", json: AsJson = False) -> int:
+    """Tell where a vCon is, or how it ended.
+
+    It shows the list and the place, the worker that runs it, and what it waits for.
     """
-    found = load_settings(config_file)
+    output = Output(as_json=json)
+    found = load_settings(config)
     configured = configured_lists(found)
     with redis_client(found) as client:
         known = story.read(client, lists.names(client, configured), uuid)

@@ -14,16 +14,15 @@ from typing import Any
 
 import pytest
 import redis
-import typer
 import yaml
 from demorun import __main__ as demorun
 
 import conserver
-from conserver.cli.app import _app
 from conserver.config import model as config
 from conserver.config import settings
 from conserver.plugins import loader as plugins
 from conserver.plugins.loader import PluginError
+from tests.command_line import command_tree
 from tests.conftest import absent
 from tests.daemon import Daemon, elements, push, vcon
 from tests.pages import ROOT, Block, Shell, Step, blocks, pages, prose, steps
@@ -65,7 +64,7 @@ def test_every_command_is_there_with_its_options() -> None:
     """`conserver ...` has that command and those options, `scripts/...` is a file."""
     wrong = []
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].keys()
-    root = typer.main.get_command(_app)
+    root = command_tree()
     for page, text in commands():
         # A command may go on in the next line.
         words = shlex.split(text.split(" | ")[0].replace("...", "").rstrip(" \\"))

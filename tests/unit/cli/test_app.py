@@ -10,11 +10,10 @@ from typing import Any
 
 import orjson
 import pytest
-import typer
 from pydantic import SecretStr
 from servers import Redis
 
-from conserver.cli.app import _app
+from conserver.cli.app import COMMANDS
 from conserver.cli.output import Output, age_text, execute
 from conserver.cli.tables import Marked
 from conserver.config.settings import Settings, variables
@@ -26,7 +25,7 @@ from conserver.errors import (
     BootError,
     ConserverError,
 )
-from tests.command_line import Command
+from tests.command_line import Command, command_tree
 from tests.conftest import Private
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +55,35 @@ def test_help_says_of_each_command_a_whole_sentence(conserver: Command, group: l
     lines = conserver(*group, "--help").stdout.decode().splitlines()
     commands = lines[lines.index("Commands:") + 1 :]
     assert [line for line in commands if line.endswith("...")] == []
+
+
+def test_the_table_of_commands_says_what_they_say_themselves() -> None:
+    """Each command is in the table, with the first sentence of its help, and in a module."""
+    for name, command in command_tree().commands.items():
+        assert command.help.partition("\n")[0] == COMMANDS[name]
+    declared = {
+        path.stem
+        for path in (ROOT / "conserver/cli").glob("*.py")
+        if "\napp = typer_app(" in path.read_text()
+    }
+    assert declared == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["cancel", "--help"], ["statsu"]])
+def test_no_command_is_imported_for_another(words: list[str]) -> None:
+    """The list of all commands and a hint for a misspelt one need no module of any."""
+    code = (
+        "import sys\n"
+        "from conserver.cli.app import COMMANDS, run_cli\n"
+        f"run_cli({words!r})\n"
+        "sys.stderr.write(str([m for m in COMMANDS if f'conserver.cli.{m}' in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=90, check=True
+    )
+    wanted = [word for word in words if word in COMMANDS]
+    assert done.stderr.endswith(str(wanted).encode())
+    assert (b"Did you mean 'status'?" in done.stderr) == (words == ["statsu"])
 
 
 def test_wrong_usage_has_its_own_exit_code(conserver: Command) -> None:
@@ -333,7 +361,7 @@ def test_run_does_not_import_the_command_line() -> None:
     code = (
         "import sys\n"
         "from conserver.telemetry import log\n"
-        "import conserver.__main__, conserver.cli.run\n"
+        "import conserver.__main__, conserver.cli.daemon\n"
         "print([m for m in ('typer', 'rich', 'redis', 'numpy', 'boto3') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -381,7 +409,7 @@ def test_age_text() -> None:
 
 def commands(of: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command, with the words that call it."""
-    of = of or typer.main.get_command(_app)
+    of = of or command_tree()
     for name, one in of.commands.items():
         if hasattr(one, "commands"):
             yield from commands(one, (*path, name))
@@ -413,6 +441,10 @@ def test_a_shell_can_complete(conserver: Command) -> None:
         "COMP_CWORD": "1",
     }
     assert b"dlq" in conserver(**environ).stdout
+    environ |= {"COMP_WORDS": "conserver dlq re", "COMP_CWORD": "2"}
+    assert b"requeue" in conserver(**environ).stdout
+    environ |= {"COMP_WORDS": "conserver cancel --js", "COMP_CWORD": "2"}
+    assert b"--json" in conserver(**environ).stdout
 
 
 @pytest.mark.parametrize("words", [["-w", "many"], ["--workers", "0"], ["-w", "2", "-w", "many"]])

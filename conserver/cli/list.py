@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from typing import Annotated
 
+import typer
+
+from conserver.cli.arguments import AsJson, ConfigFile, Limit, examples, typer_app
 from conserver.cli.environment import configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked
@@ -14,14 +18,19 @@ from conserver.errors import OperationError
 from conserver.operations import contents, hosts, lists
 from conserver.operations.contents import Content, Running
 
+app = typer_app()
 
-def show(output: Output, name: str, config_file: str = "", *, limit: int) -> int:
-    """Prints the first `limit` items of each place of the list; 0: all.
 
-    Raises:
-        OperationError: "not_found": nobody knows such a list, and it is empty.
-    """
-    found = load_settings(config_file)
+@app.command("list", epilog=examples("list calls", "list calls --limit 0 --json"))
+def list_(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    limit: Limit = 20,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> int:
+    """Show the items of a list: running, waiting and parked ones."""
+    output = Output(as_json=json)
+    found = load_settings(config)
     configured = configured_lists(found)
     with redis_client(found) as client:
         known = lists.names(client, configured)
