@@ -31,6 +31,11 @@ from conserver.operations import words
 from conserver.operations.dead_letters import Progress, parse_age
 from conserver.operations.waiting import WaitingFilter
 
+Places = Annotated[
+    list[str] | None,
+    typer.Option("--place", metavar="NAME", help="Only items there: queued, parked ..."),
+]
+
 app = typer_app()
 
 
@@ -40,10 +45,7 @@ def empty(
     uuids: Annotated[
         list[str] | None, typer.Option("--uuid", metavar="UUID", help="Only of this vCon.")
     ] = None,
-    place: Annotated[
-        list[str] | None,
-        typer.Option("--place", metavar="NAME", help="Only items there: queued, parked ..."),
-    ] = None,
+    place: Places = None,
     cause: Causes = None,
     storage: StorageName = "",
     error: ErrorText = "",
@@ -88,8 +90,7 @@ def empty(
 
         if asks and not dry_run and not wanted.restricts:
             count = words.items(waiting.last_of(steps(dry=True)).matching)
-            note(f"{count} of {', '.join(names)} will be gone for good. Empty? [y/N]")
-            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            if not _agreed(count, names):
                 note("nothing was taken out")
                 return EXIT_FAILURE
         last = waiting.last_of(steps(dry=dry_run))
@@ -97,3 +98,9 @@ def empty(
     told = {"taken_out": last.done, "dry_run": dry_run}
     text = "would be taken out" if dry_run else "taken out"
     return waiting.end(Output(as_json=json), wanted, last, told, text, none)
+
+
+def _agreed(count: str, names: list[str]) -> bool:
+    """Whether the person at the terminal agrees."""
+    note(f"{count} of {', '.join(names)} will be gone for good. Empty? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

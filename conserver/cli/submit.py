@@ -48,6 +48,15 @@ _STYLES: dict[str, Style] = {
     "waiting": "warning",
 }
 
+CallbackText = Annotated[
+    str,
+    typer.Option(
+        "--callback",
+        metavar="URL",
+        help="Who is told when a job ends: a URL, a JSON object, or @FILE with one of them.",
+    ),
+]
+
 app = typer_app()
 
 
@@ -78,14 +87,7 @@ def submit(
     force: Annotated[
         bool, typer.Option("--force", help="Also to a list that nobody has ever served.")
     ] = False,
-    callback: Annotated[
-        str,
-        typer.Option(
-            "--callback",
-            metavar="URL",
-            help="Who is told when a job ends: a URL, a JSON object, or @FILE with one of them.",
-        ),
-    ] = "",
+    callback: CallbackText = "",
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> int:
@@ -118,13 +120,7 @@ def submit(
             if told is not None:
                 _warn_of_silence(client, NOTIFICATIONS)
         if wait:
-            jobs = sum(1 for result in results if result.job)
-            if jobs and (jobs < _BAR_MIN or not sys.stderr.isatty()):
-                note(f"waiting for {jobs} to end, for at most {timeout:g} s")
-            with _progress("working", len(results)) as step:
-                for position, result in follow.follow(client, results, timeout_s=timeout):
-                    results[position] = result
-                    step(1)
+            _wait(client, results, timeout)
     output.value({"list": name, "items": [asdict(result) for result in results]})
     _show(output, name, results, wait=wait)
     good = {"completed", "filtered"} if wait else {"submitted"}
@@ -198,6 +194,17 @@ def _put(
                 due_ms=due_ms,
             )
         )
+
+
+def _wait(client: Client, results: list[Submitted], timeout_s: float) -> None:
+    """Follows each job to its end, and puts what became of it into `results`."""
+    jobs = sum(1 for result in results if result.job)
+    if jobs and (jobs < _BAR_MIN or not sys.stderr.isatty()):
+        note(f"waiting for {jobs} to end, for at most {timeout_s:g} s")
+    with _progress("working", len(results)) as step:
+        for position, result in follow.follow(client, results, timeout_s=timeout_s):
+            results[position] = result
+            step(1)
 
 
 def _sources(path: Path) -> list[Path]:

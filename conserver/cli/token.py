@@ -22,6 +22,34 @@ TokensFile = Annotated[
     typer.Option("--file", "-f", metavar="FILE", help="Overrides CONSERVER_API_TOKENS_FILE."),
 ]
 TokenName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+JobsAtOnce = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=10**9,
+        metavar="N",
+        show_default=False,
+        help="Most jobs unfinished at once; default: CONSERVER_API_JOBS_AT_ONCE.",
+    ),
+]
+JobsPerMinute = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=10**9,
+        metavar="N",
+        show_default=False,
+        help="Most jobs submitted in a minute; default: CONSERVER_API_JOBS_PER_MINUTE.",
+    ),
+]
+BytesPerDay = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        show_default=False,
+        help="Most bytes sent in a day, such as 10G; default: CONSERVER_API_BYTES_PER_DAY.",
+    ),
+]
 
 app = typer_app("Tokens of the HTTP API: add, list, revoke.")
 
@@ -37,34 +65,9 @@ def add(
         list[str] | None,
         typer.Option("--list", "-l", metavar="NAME", help="Only for this list; else for all."),
     ] = None,
-    jobs_at_once: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=10**9,
-            metavar="N",
-            show_default=False,
-            help="Most jobs unfinished at once; default: CONSERVER_API_JOBS_AT_ONCE.",
-        ),
-    ] = 0,
-    jobs_per_minute: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=10**9,
-            metavar="N",
-            show_default=False,
-            help="Most jobs submitted in a minute; default: CONSERVER_API_JOBS_PER_MINUTE.",
-        ),
-    ] = 0,
-    bytes_per_day: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE",
-            show_default=False,
-            help="Most bytes sent in a day, such as 10G; default: CONSERVER_API_BYTES_PER_DAY.",
-        ),
-    ] = "0",
+    jobs_at_once: JobsAtOnce = 0,
+    jobs_per_minute: JobsPerMinute = 0,
+    bytes_per_day: BytesPerDay = "0",
     file: TokensFile = "",
     json: AsJson = False,
 ) -> int:
