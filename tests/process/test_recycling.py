@@ -113,7 +113,7 @@ def test_by_the_number_of_items(redis_url: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_by_memory(redis_url: str, tmp_path: Path) -> None:
     traffic, replaced = Traffic(redis_url, subject="leak:2"), 2
-    with start(tmp_path / "host", redis_url, CONSERVER_MAX_WORKER_MEMORY="200M") as daemon:
+    with start(tmp_path / "host", redis_url, CONSERVER_MAX_WORKER_MEMORY="140M") as daemon:
         with traffic.flowing():
             daemon.until(lambda: len(daemon.events("child_ready")) >= 3 + replaced, 90)
         assert all("MiB of memory" in line["spent"] for line in daemon.events("worker_recycled"))
