@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import httpx
 import pytest
-import yaml
 
 from conserver.config.environment import Environment
 from conserver.config.model import Config
@@ -145,7 +144,7 @@ def serve(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Api]]:
             written = configuration(tmp_path / "files")
             for section, entries in (config or {}).items():
                 written.setdefault(section, {}).update(entries)
-            config_file.write_text(yaml.safe_dump(written))
+            config_file.write_text(json.dumps(written))
             environ = {
                 "REDIS_URL": url or redis_url,
                 "CONSERVER_CONFIG_FILE": str(config_file),

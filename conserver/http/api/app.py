@@ -91,8 +91,9 @@ def create(context: Context) -> FastAPI:
     app.state.context = context
     app.state.failures = Failures()
     app.state.rates = Rates(context.settings.api_rate_per_minute)
+    # include_router would make all routes anew for each application, at its first requests.
     for router in ROUTERS:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     _handle_errors(app)
     allowed = origins.named(context.settings.api_cors_origins)
