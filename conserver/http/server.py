@@ -23,6 +23,7 @@ from conserver.errors import BootError
 from conserver.operations import tokens
 from conserver.operations.tokens import Keyring, Token
 from conserver.process import listening, memory
+from conserver.process.imports import cheap_imports
 from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import log
 
@@ -95,11 +96,12 @@ def serve(
     check_extra()
     if settings.upload_bucket and find_spec("boto3") is None:
         raise BootError("CONSERVER_UPLOAD_BUCKET needs boto3: pip install 'conserver[s3]'")
-    import uvicorn
+    with cheap_imports(opentelemetry=True):
+        import uvicorn
 
-    from conserver.http.api import app, context
-    from conserver.http.dashboard import place
-    from conserver.http.protocol import BoundedProtocol
+        from conserver.http.api import app, context
+        from conserver.http.dashboard import place
+        from conserver.http.protocol import BoundedProtocol
 
     made = context.make(settings, config, keyring, host, statuses)
     application = app.create(made)

@@ -12,7 +12,7 @@ _NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
 
 @contextmanager
-def cheap_imports() -> Iterator[None]:
+def cheap_imports(*, opentelemetry: bool = False) -> Iterator[None]:
     """Let imports in this block take a fifth less CPU. Only for a process without other threads.
 
     - The garbage collector is off: imports create many objects, but nearly none that can be freed.
@@ -22,12 +22,14 @@ def cheap_imports() -> Iterator[None]:
       variable OTEL_... is set, or if it is imported already.
     - Pydantic looks for no plugins for the models in this block: to find them it reads the metadata
       of all installed packages (10 ms). The models of links and storages get their plugins.
+
+    Args:
+        opentelemetry: do not hide OpenTelemetry, because a module needs it, as FastAPI does.
     """
     collects = gc.isenabled()
     gc.disable()
-    hides = "opentelemetry" not in sys.modules and not any(
-        name.startswith("OTEL_") for name in os.environ
-    )
+    used = opentelemetry or any(name.startswith("OTEL_") for name in os.environ)
+    hides = not used and "opentelemetry" not in sys.modules
     if hides:
         sys.modules["opentelemetry"] = None  # type: ignore[assignment]
     chooses_plugins = _NO_PLUGINS in os.environ
