@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from conserver import __version__
 from conserver.cli.output import execute
+from conserver.process.imports import cheap_imports
 
 COMMANDS = {
     "run": "Run the daemon until SIGTERM.",
@@ -51,7 +52,9 @@ COMMANDS = {
 
 def load(name: str) -> Any:
     """The command or the group of commands, as Typer builds it from its module's `app`."""
-    return typer.main.get_command(import_module(f"conserver.cli.{name}").app)
+    with cheap_imports():
+        module = import_module(f"conserver.cli.{name}")
+    return typer.main.get_command(module.app)
 
 
 class _Commands(TyperGroup):
