@@ -22,7 +22,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from tests.clients import http_client
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import TcpProxy, free_port
-from tests.process.test_daemon import METHODS, trouble
+from tests.process.test_daemon import trouble
 from tests.process.test_transcribers import CONFIG as SPEECH
 from tests.process.test_transcribers import push as recordings
 
@@ -114,7 +114,7 @@ def replaced(daemon: Daemon, slot: int, pid: int) -> bool:
     return daemon.pids(f"worker {slot} ") not in ([], [pid])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_counters_go_on_over_kills_and_a_reload(
     start: Start, client: redis.Redis, method: str
 ) -> None:

@@ -22,7 +22,7 @@ from tests.collector import ENVIRONMENT, Collector, Received
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import eventually, free_port
 from tests.process.items import arrived, runs
-from tests.process.test_daemon import METHODS, trouble
+from tests.process.test_daemon import trouble
 from tests.standins import Answer, Request, Standin
 
 Start = Callable[..., Daemon]
@@ -68,7 +68,7 @@ def children_of(collector: Collector, parent: Received) -> set[str]:
     return {span.name for span in collector.trace(parent.trace) if span.parent == parent.id}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_item_is_one_trace_from_its_claim_to_its_end(
     method: str,
     start: Start,
@@ -138,15 +138,14 @@ def test_an_item_whose_worker_was_killed_keeps_its_trace(
     assert returned.resource["conserver.role"] == "coordinator"
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_request_its_job_and_its_webhook_are_one_trace(
-    method: str, start: Start, collector: Collector, client: redis.Redis, redis_url: str
+    start: Start, collector: Collector, client: redis.Redis, redis_url: str
 ) -> None:
     port = free_port()
     with Standin(lambda _request: Answer(200)) as hook:
         config = trouble(redis_url)
         config["links"]["tag"] = {"module": "links.webhook", "options": {"urls": [hook.url]}}
-        daemon = start(method, config, CONSERVER_API_PORT=str(port))
+        daemon = start("fork", config, CONSERVER_API_PORT=str(port))
         daemon.event("api_listens", LONG_S)
         answer = httpx.post(
             f"http://127.0.0.1:{port}/v1/vcons",
