@@ -11,6 +11,7 @@ import orjson
 import pytest
 import redis
 
+from conserver.queue import keys
 from conserver.vcon.document import encode_body
 from tests.collector import Collector
 from tests.daemon import Daemon
@@ -133,7 +134,7 @@ def test_a_stop_lets_calls_be_heard_to_their_end(start: Any, client: redis.Redis
     daemon.kill_group(signal.SIGTERM)  # As a terminal does: the transcriber gets it, too.
     assert daemon.wait() == 0
     assert daemon.events("child_died") == []
-    left = client.llen("calls")
+    left = client.llen("calls") + client.llen(keys.returned("calls"))
     assert client.llen("heard") + left == 40
 
 
