@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from tests.daemon import Daemon, push, vcon
+from tests.helpers import LONG_S
 
 PUSH_EVERY_S = 0.03
 
@@ -29,6 +30,7 @@ class Traffic:
         self._url = redis_url
         self._members = members
         self._enough = threading.Event()
+        self._all_pushed = threading.Event()
         self.pushed_s: dict[str, float] = {}
         self.came_s: dict[str, float] = {}
         self.twice: list[str] = []
@@ -36,15 +38,19 @@ class Traffic:
     @contextmanager
     def flowing(self) -> Iterator[Traffic]:
         """Push while the body runs, then wait until everything has arrived."""
-        threads = [threading.Thread(target=run) for run in (self._push, self._receive)]
-        for thread in threads:
-            thread.start()
+        pusher, receiver = (
+            threading.Thread(target=self._push),
+            threading.Thread(target=self._receive),
+        )
+        pusher.start()
+        receiver.start()
         try:
             yield self
         finally:
             self._enough.set()
-            for thread in threads:
-                thread.join(30)
+            pusher.join(LONG_S)
+            self._all_pushed.set()
+            receiver.join(LONG_S)
 
     def _push(self) -> None:
         with redis.Redis.from_url(self._url) as client:
@@ -56,9 +62,9 @@ class Traffic:
     def _receive(self) -> None:
         with redis.Redis.from_url(self._url) as client:
             patience_s = 20
-            while not self._enough.is_set() or len(self.came_s) < len(self.pushed_s):
+            while not self._all_pushed.is_set() or len(self.came_s) < len(self.pushed_s):
                 answer: Any = client.blpop(["out"], 1)
-                if answer is None and self._enough.is_set():
+                if answer is None and self._all_pushed.is_set():
                     patience_s -= 1
                     if not patience_s:
                         return
