@@ -71,14 +71,24 @@ def counted(*daemons: Daemon) -> int:
     return sum(line["counted"] for daemon in daemons for line in daemon.events("items_returned"))
 
 
+def push_amid(
+    client: redis.Redis, document: dict[str, Any], **members: Any
+) -> tuple[str, list[str]]:
+    """Push a document and twenty others on either side of it, all at once: a busy machine would
+    have done those before it before it came. Answers its uuid and theirs.
+    """
+    documents = [vcon(**members) for _ in range(40)]
+    documents.insert(20, document)
+    uuids = push(client, "in", documents)
+    return uuids.pop(20), uuids
+
+
 @pytest.mark.parametrize("deed", KILLERS)
 def test_a_link_that_kills_its_worker(deed: str, start: Start, client: redis.Redis) -> None:
     daemon = start(CONSERVER_VCON_CONCURRENCY="4")
-    before = push(client, "in", [vcon(subject="sleep:0.05") for _ in range(20)])
-    (poison,) = push(client, "in", [vcon(subject=deed)])
-    after = push(client, "in", [vcon(subject="sleep:0.05") for _ in range(20)])
+    poison, others = push_amid(client, vcon(subject=deed), subject="sleep:0.05")
     daemon.until(lambda: elements(client, "DLQ:in") == [poison], LONG_S)
-    daemon.until(arrived(client, before + after), LONG_S)
+    daemon.until(arrived(client, others), LONG_S)
     (why,) = reasons(client, "in")
     assert (why["reason"], why["link"], why["deliveries"]) == ("poison", "trouble", 2)
     assert why["error"] == DIED + KILLERS[deed]
@@ -90,18 +100,16 @@ def test_a_link_that_kills_its_worker(deed: str, start: Start, client: redis.Red
 @pytest.mark.parametrize("deed", STORING_KILLERS)
 def test_a_storage_whose_client_crashes(deed: str, start: Start, client: redis.Redis) -> None:
     daemon = start(stored=True)
-    before = push(client, "in", [vcon() for _ in range(20)])
-    (poison,) = push(client, "in", [vcon(subject="add", storing=deed)])
-    after = push(client, "in", [vcon() for _ in range(20)])
+    poison, others = push_amid(client, vcon(subject="add", storing=deed))
     daemon.until(lambda: elements(client, "DLQ:in") == [poison], LONG_S)
-    daemon.until(arrived(client, before + after), LONG_S)
+    daemon.until(arrived(client, others), LONG_S)
     (why,) = reasons(client, "in")
     assert (why["reason"], why["deliveries"]) == ("poison", 2)
     assert why["error"] == DIED + STORING_KILLERS[deed]
     batches = [batch.split() for batch in elements(client, "batches")]
     assert [len(batch) for batch in batches if poison in batch][1:] == [1, 1], "alone, twice"
     stored: Any = client.hkeys("cellar")
-    assert {uuid.decode() for uuid in stored} == set(before + after)
+    assert {uuid.decode() for uuid in stored} == set(others)
     assert runs(client, poison) == 1, "its links were done and written"
     assert daemon.stop() == 0
     assert counted(daemon) == 2, "no other item was counted"
