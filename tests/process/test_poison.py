@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis
 
@@ -74,13 +75,15 @@ def counted(*daemons: Daemon) -> int:
 def push_amid(
     client: redis.Redis, document: dict[str, Any], **members: Any
 ) -> tuple[str, list[str]]:
-    """Push a document and twenty others on either side of it, all at once: a busy machine would
-    have done those before it before it came. Answers its uuid and theirs.
+    """Push a document amid forty others, all in one command: a busy machine would have done those
+    before it before it came. Answers its uuid and theirs.
     """
-    documents = [vcon(**members) for _ in range(40)]
-    documents.insert(20, document)
-    uuids = push(client, "in", documents)
-    return uuids.pop(20), uuids
+    others = [vcon(**members) for _ in range(40)]
+    for one in (document, *others):
+        client.set(f"vcon:{one['uuid']}", orjson.dumps(one))
+    uuids = [one["uuid"] for one in others]
+    client.rpush("in", *uuids[:20], document["uuid"], *uuids[20:])
+    return document["uuid"], uuids
 
 
 @pytest.mark.parametrize("deed", KILLERS)
