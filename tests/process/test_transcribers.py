@@ -69,7 +69,7 @@ def all_heard(client: redis.Redis, count: int) -> Callable[[], bool]:
     return lambda: client.llen("heard") == count
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_share_one_transcriber_and_load_no_model(
     start: Any, client: redis.Redis, method: str
 ) -> None:
