@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from conserver.cli.arguments import AsJson, typer_app
-from conserver.cli.environment import load_settings, redis_client
+from conserver.cli.environment import load_config, load_settings, redis_client
 from conserver.cli.output import Output
 from conserver.cli.tables import Marked, Style
-from conserver.errors import EXIT_FAILURE
+from conserver.config.settings import Settings
+from conserver.errors import EXIT_FAILURE, ConfigError
 from conserver.operations.doctor import examine
 
 _STYLES: dict[str, Style] = {"ok": "good", "warning": "warning", "wrong": "bad"}
@@ -23,8 +24,9 @@ app = typer_app()
 def doctor(json: AsJson = False) -> int:
     """Examine Redis: version, persistence, eviction, rights, clock."""
     output = Output(as_json=json)
-    with redis_client(load_settings()) as client:
-        diagnosis = examine(client)
+    settings = load_settings()
+    with redis_client(settings) as client:
+        diagnosis = examine(client, _configured(settings))
     output.value(asdict(diagnosis))
     output.table(
         ("subject", "verdict", "found", "advice"),
@@ -34,3 +36,14 @@ def doctor(json: AsJson = False) -> int:
         ],
     )
     return 0 if diagnosis.ok else EXIT_FAILURE
+
+
+def _configured(settings: Settings) -> list[str]:
+    """The ingress and egress lists of the configuration; none if it cannot be used, because this
+    command also examines Redis from machines without a configuration.
+    """
+    try:
+        config = load_config(settings)
+    except ConfigError:
+        return []
+    return [*config.ingress, *config.egress]

@@ -26,8 +26,8 @@ from conserver.cli.environment import actor, configured_lists, load_settings, re
 from conserver.cli.output import Output, note
 from conserver.cli.waiting import Causes, StorageName, WaitingFor
 from conserver.errors import EXIT_FAILURE
+from conserver.operations import lists, words
 from conserver.operations import waiting as operation
-from conserver.operations import words
 from conserver.operations.dead_letters import Progress, parse_age
 from conserver.operations.waiting import WaitingFilter
 
@@ -76,6 +76,7 @@ def empty(
     settings = load_settings(config)
     configured = configured_lists(settings)
     with redis_client(settings) as client:
+        lists.check_known(client, names, configured)
 
         def steps(*, dry: bool) -> Generator[Progress, None, None]:
             return operation.empty(

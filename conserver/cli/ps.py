@@ -69,9 +69,17 @@ def _row(one: Holder, held: Held) -> tuple[object, ...]:
         held.list,
         held.job,
         f"{age} ago",
-        held.attempts or "",
+        _attempts(held),
         _now(held),
     )
+
+
+def _attempts(held: Held) -> str:
+    """How many runs failed, and whether workers died with the item: `0, suspect, 1 death`."""
+    parts = [str(held.attempts), "suspect" if held.suspect else ""]
+    if held.deaths:
+        parts.append(f"{held.deaths} death{'s' * (held.deaths != 1)}")
+    return ", ".join(part for part in parts if part)
 
 
 def _now(held: Held) -> str:

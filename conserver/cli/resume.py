@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from conserver.cli.arguments import AsJson, ConfigFile, examples, typer_app
-from conserver.cli.environment import actor, load_settings, redis_client
+from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.operations import lists as operation
 
@@ -27,8 +27,10 @@ def resume(
     """
     output = Output(as_json=json)
     names = lists or []
-    with redis_client(load_settings(config)) as client:
-        resumed = operation.resume(client, names, actor=actor())
+    found = load_settings(config)
+    configured = configured_lists(found) if names else []
+    with redis_client(found) as client:
+        resumed = operation.resume(client, names, actor=actor(), configured=configured)
     output.value(asdict(resumed))
     output.line(f"resumed: {', '.join(resumed.resumed) or 'nothing'}")
     for name in sorted(set(names) - set(resumed.resumed)):

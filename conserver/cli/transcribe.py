@@ -5,7 +5,9 @@ Its exit code is 1 if a file could not be transcribed; standard error names the 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -14,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import orjson
 import typer
 
 from conserver.cli.arguments import examples, typer_app
-from conserver.cli.output import Output, note
+from conserver.cli.output import EXIT_INTERRUPTED, Output, note
 from conserver.errors import EXIT_FAILURE, ConfigError, ConserverError, InvalidArgumentError
 from conserver.media.speech import standalone
 from conserver.media.speech.client import SharedTranscriber
@@ -114,7 +117,9 @@ def _transcribe(
     Args:
         files: audio or video files.
         form: one of transcription.formats.MEDIA_TYPES.
-        folder: the folder for one text file per recording; None prints the texts.
+        folder: the folder for one text file per recording; None prints the texts. If there are
+            several files, a line `==> FILE <==` stands before each plain text, as `head` prints it,
+            and each object in JSON has the member `file`.
 
     Returns:
         The exit code: 1 if a file could not be transcribed; standard error names the file.
@@ -147,9 +152,12 @@ def _transcribe(
             try:
                 one_file = _Work(engine, listening, progress, pulse).run
                 work = [pool.submit(one_file, path) for path in files]
+                delivery = _Delivery(form, progress, several=len(files) > 1)
                 failed = 0
                 for path, target, one in zip(files, targets, work, strict=True):
-                    failed += not _deliver(path, one.result, form, target, progress)
+                    failed += not delivery.deliver(path, one.result, target)
+            except KeyboardInterrupt:
+                _end_at_once(progress)
             finally:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)  # None of the rest is begun.
@@ -211,6 +219,22 @@ class _Stopped(Exception):
     """Raised in the threads of files, to end them when the command ends."""
 
 
+def _end_at_once(progress: Progress) -> NoReturn:
+    """End this process and its transcriber after Ctrl-C.
+
+    The interpreter would first wait for the threads of files. One of them may be decoding a long
+    recording, or waiting for a pipe, for minutes.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        progress.stop()  # It shows the cursor again.
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
+    finally:
+        os._exit(EXIT_INTERRUPTED)
+
+
 class _Work:
     """Transcribes files in the calling thread, and shows the progress of each."""
 
@@ -227,7 +251,9 @@ class _Work:
         self._pulse = pulse
 
     def run(self, path: Path) -> Transcript:
-        """Raises Rejected, Retry, NotStarted or OSError, each with its reason."""
+        """Raises a ConserverError with its reason; an OSError if memory, descriptors or processes
+        are lacking.
+        """
         task = self._progress.add_task(path.name, total=None, done="")
         try:
             return self._transcribe(path, task)
@@ -236,12 +262,15 @@ class _Work:
 
     def _transcribe(self, path: Path, task: TaskID) -> Transcript:
         started = datetime.now(UTC)
-        with path.open("rb") as file:
-            recording = audio.decode(
-                file,
-                media_type=MEDIA_TYPES.get(path.suffix.lower(), ""),
-                max_duration_s=_MAX_DURATION_S,
-            )
+        try:
+            with path.open("rb") as file:
+                recording = audio.decode(
+                    file,
+                    media_type=MEDIA_TYPES.get(path.suffix.lower(), ""),
+                    max_duration_s=_MAX_DURATION_S,
+                )
+        except OSError as error:
+            raise ConserverError(f"cannot be read: {error.strerror or error}") from error
         overheard = bleed.silence(recording.channels)
         for warning in (*recording.warnings, *overheard):
             text = f"{path}: warning: {warning}"
@@ -285,44 +314,58 @@ def _progress() -> Progress:
     )
 
 
-def _print(text: str, progress: Progress) -> None:
-    """Prints to a file or pipe as UTF-8, to a terminal in the terminal's encoding."""
-    if not sys.stdout.isatty():
-        Output().raw(text.encode())
-    elif progress.disable:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    else:  # Above the bars. `soft_wrap` leaves lines as long as they are.
-        progress.console.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+class _Delivery:
+    """Prints the transcripts, or writes them to files."""
 
+    def __init__(self, form: str, progress: Progress, *, several: bool) -> None:
+        """several: whether there are several recordings, so that printed texts need names."""
+        self._form = form
+        self._progress = progress
+        self._several = several
+        self._gap = ""  # an empty line between texts, as `head` prints it
 
-def _deliver(
-    path: Path,
-    result: Callable[[], Transcript],
-    form: str,
-    target: Path | None,
-    progress: Progress,
-) -> bool:
-    """Print or write one result. Returns whether that was possible."""
-    try:
-        found = result()
-        text = formats.render(found, form)
-    except OSError as error:
-        note(f"{path}: cannot be read: {error.strerror or error}")
-        return False
-    except ConserverError as error:
-        note(f"{path}: {error}")
-        return False
-    text += "" if text.endswith("\n") or not text else "\n"
-    if not found.text:
-        note(f"{path}: no speech was found")
-    if target is None:
-        _print(text, progress)
+    def deliver(self, path: Path, result: Callable[[], Transcript], target: Path | None) -> bool:
+        """Print or write one result. Returns whether that was possible."""
+        try:
+            found = result()
+            text = formats.render(found, self._form)
+        except OSError as error:
+            note(f"{path}: cannot be transcribed: {error.strerror or error}")
+            return False
+        except ConserverError as error:
+            note(f"{path}: {error}")
+            return False
+        text += "" if text.endswith("\n") or not text else "\n"
+        if not found.text:
+            note(f"{path}: no speech was found")
+        if target is None:
+            self._print(self._named(path, text) if self._several else text)
+            return True
+        try:
+            target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            note(f"{path}: {target} cannot be written: {error.strerror}")
+            return False
+        note(str(target))
         return True
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        note(f"{path}: {target} cannot be written: {error.strerror}")
-        return False
-    note(str(target))
-    return True
+
+    def _named(self, path: Path, text: str) -> str:
+        """The text with the name of its recording, if the format has a place for it."""
+        name = os.fsencode(path).decode("utf-8", "replace")
+        if formats.MEDIA_TYPES[self._form] == "application/json":
+            return orjson.dumps({"file": name, **orjson.loads(text)}).decode() + "\n"
+        if self._form != "text":
+            return text
+        gap, self._gap = self._gap, "\n"
+        return f"{gap}==> {name} <==\n{text}"
+
+    def _print(self, text: str) -> None:
+        """Prints to a file or pipe as UTF-8, to a terminal in the terminal's encoding."""
+        if not sys.stdout.isatty():
+            Output().raw(text.encode())
+        elif self._progress.disable:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:  # Above the bars. `soft_wrap` leaves lines as long as they are.
+            console = self._progress.console
+            console.print(text, markup=False, highlight=False, soft_wrap=True, end="")

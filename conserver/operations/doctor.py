@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -65,9 +65,17 @@ class Diagnosis:
     findings: list[Finding]
 
 
-def examine(client: Client) -> Diagnosis:
-    """Examine Redis. If Redis refuses a command of an examination, that becomes a finding."""
+def examine(client: Client, configured: Collection[str] = ()) -> Diagnosis:
+    """Examine Redis. If Redis refuses a command of an examination, that becomes a finding.
+
+    Args:
+        configured: the ingress and egress lists of the configuration. They say which lists belong
+            to somebody if no host lives that could say so.
+    """
     from redis.exceptions import ResponseError
+
+    def room(client: Client) -> Iterator[Finding]:
+        return _census(client, configured)
 
     examinations: tuple[Callable[[Client], Iterator[Finding]], ...] = (
         _version,
@@ -79,7 +87,7 @@ def examine(client: Client) -> Diagnosis:
         _scripts,
         _keys,
         _stranded,
-        _census,
+        room,
         _clock,
         _round_trip,
     )
@@ -270,20 +278,28 @@ def _stranded(client: Client) -> Iterator[Finding]:
         yield Finding("stranded", "ok", "all items in flight are held by workers of known hosts")
 
 
-def _census(client: Client) -> Iterator[Finding]:
-    """Findings about what fills Redis, and about lists that no host serves."""
+def _census(client: Client, configured: Collection[str]) -> Iterator[Finding]:
+    """Findings about what fills Redis, and about lists that no host serves. If no host lives, the
+    configuration says which lists are served.
+    """
     found = census.take(client)
     if found.bytes:
         rest = "" if found.complete else f", of the first {census.KEYS_MAX:,} keys"
         yield Finding("room", "ok", f"{found.largest}{rest}")
     living = [host for host in hosts.read(client) if host.beats]
-    served = {name for host in living for name in host.lists}
+    served = {name for host in living for name in host.lists} if living else set(configured)
     expected = served | {name for host in living for name in host.egress}
+    if not expected:
+        if found.lists:
+            text = "not examined: no host lives, and no configuration was found that names lists"
+            yield Finding("lists", "ok", text)
+        return
+    whose = "no host serves it" if living else "the configuration does not name it"
     for name in found.unserved(expected):
         count = client.llen(name)
         near = suggest(name, served)
         hint = f" ({near})" if near.startswith("did you mean") else ""
-        text = f"{name} holds {items(count)}, and no host serves it{hint}"
+        text = f"{name} holds {items(count)}, and {whose}{hint}"
         advice = f"`conserver list {name}` shows them; RENAME it if it is a typo"
         yield Finding("lists", "warning", text, advice)
 

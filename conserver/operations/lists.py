@@ -140,6 +140,22 @@ def unknown(
     return [UnknownName(name, suggest(name, there)) for name in sorted(set(wanted) - set(there))]
 
 
+def check_known(client: Client, wanted: Iterable[str], configured: Iterable[str]) -> None:
+    """Refuse a list that is most likely misspelt: it is not configured or paused, no worker has
+    ever claimed from it, and it holds no items.
+
+    Raises:
+        OperationError: "not_found": one of the lists is unknown; the error suggests another name.
+    """
+    known = [*configured, keys.NOTIFICATIONS, *paused(client)]
+    strangers = {one.name: one.hint for one in unknown(client, wanted, known)}
+    for name, depth_found in depths(client, strangers).items():
+        if not depth_found.total:
+            hint = strangers[name]
+            text = f"there is no list {name}" + (f" ({hint})" if hint else "")
+            raise OperationError(text, "not_found")
+
+
 def depths(client: Client, wanted: Iterable[str]) -> dict[str, Depth]:
     """How many items of each list there are in each place, read in one round trip."""
     wanted = list(wanted)
@@ -247,29 +263,34 @@ def pause(
     """Pause lists.
 
     Args:
-        configured: the lists of the configuration. If given, each list in `wanted` must be
-            configured, or a worker must have claimed from it once, or it must hold items. If None,
-            any name may be paused.
+        configured: the lists of the configuration. If given, `check_known` checks the names. If
+            None, any name may be paused.
 
     Raises:
         OperationError: "not_found": one of the lists is unknown; no list was paused.
     """
     if configured is not None:
-        strangers = {one.name: one for one in unknown(client, wanted, configured)}
-        for name, found in depths(client, strangers).items():
-            if not found.total:
-                hint = strangers[name].hint
-                raise OperationError(
-                    f"there is no list {name}" + (f" ({hint})" if hint else ""), "not_found"
-                )
+        check_known(client, wanted, configured)
     _pause(client, wanted, actor)
     if wanted:
         audit.record(client, actor, "pause", {"lists": list(wanted)}, len(wanted))
     return Paused(list(wanted))
 
 
-def resume(client: Client, wanted: Sequence[str], *, actor: str) -> Resumed:
-    """Resume paused lists; all paused lists if `wanted` is empty."""
+def resume(
+    client: Client, wanted: Sequence[str], *, actor: str, configured: Collection[str] = ()
+) -> Resumed:
+    """Resume paused lists; all paused lists if `wanted` is empty.
+
+    Args:
+        configured: the lists of the configuration, which are known although no worker has claimed
+            from them yet.
+
+    Raises:
+        OperationError: "not_found": one of the lists is unknown (`check_known`); no list was
+            resumed.
+    """
+    check_known(client, wanted, configured)
     ending = list(wanted) or paused(client)
     resumed = [name for name in ending if client.hdel(keys.CONTROL, keys.paused(name))]
     if resumed:

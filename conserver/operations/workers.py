@@ -35,7 +35,10 @@ class Held:
         phase, link, since_s: the item's phase, the link that runs, and for how long, from the
             host's last beat. A beat has only the first items of each worker: "" and 0 for others.
         claimed_at: when the item was claimed first, in Unix seconds.
-        attempts: how many runs were unsuccessful. links: the links that are done.
+        attempts: how many runs were unsuccessful; a run that its worker's death ended is none.
+        deaths: how many deaths of workers were counted for it. suspect: whether it may have killed
+            a worker; after a first death this is true, and `deaths` is 0.
+        links: the links that are done.
         owed: the storages that must still be written; None until all links are done.
     """
 
@@ -47,6 +50,8 @@ class Held:
     since_s: float
     claimed_at: float
     attempts: int
+    deaths: int
+    suspect: bool
     links: Sequence[str]
     owed: Sequence[str] | None
 
@@ -160,6 +165,8 @@ def _held(text: bytes, told: Mapping[str, Mapping[str, Any]]) -> Held:
         since_s=float(now.get("since_s") or 0.0),
         claimed_at=parsed.first_seen_ms / 1000,
         attempts=state.attempts,
+        deaths=parsed.deaths,
+        suspect=parsed.suspect,
         links=state.links,
         owed=state.owed,
     )

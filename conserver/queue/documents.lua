@@ -179,18 +179,19 @@ local function swap(uuid, base, body, chain, now)
 end
 
 -- Sets the expiry of the document to `seconds` from now, if it still has the given revision.
+-- Returns how many bytes it has read: those of a RedisJSON value, else 0.
 local function expire(uuid, revision, seconds, now)
   local doc = describe(uuid)
-  local at = math.floor(now / 1000) + seconds * 1000
+  local at, bytes_read = math.floor(now / 1000) + seconds * 1000, doc.sha and doc.length or 0
   if doc.key == doc.revkey then
-    return
+    return bytes_read
   end
   if doc.bad or doc.kind == 'none' then
     -- The document is gone: its revision hash expires as the document would have.
     if redis.call('PEXPIREAT', doc.revkey, whole(at)) == 1 then
       redis.call('HSET', doc.revkey, 'x', whole(at))
     end
-    return
+    return bytes_read
   end
   recognise(doc, math.floor(now / 1000))
   if doc.ours and doc.revision == revision then
@@ -198,13 +199,16 @@ local function expire(uuid, revision, seconds, now)
     redis.call('PEXPIREAT', doc.revkey, whole(at))
     redis.call('HSET', doc.revkey, 'x', whole(at))
   end
+  return bytes_read
 end
 
 -- Lets the document of a record expire that no worker will take again: that of a new dead letter
 -- (when the letter's reason does), or of a cancelled item. keep_s: in how many seconds; 0: never.
+-- Returns how many bytes of the document it has read (see `expire`).
 local function expire_with_record(record, keep_s, now)
   if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
     local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')
-    expire(record.payload, tonumber(newest or 0), keep_s, now)
+    return expire(record.payload, tonumber(newest or 0), keep_s, now)
   end
+  return 0
 end

@@ -55,7 +55,8 @@ local function note_death(record)
   end
 end
 
--- Bytes bound the work of a call, too, because a record may contain a whole document.
+-- Bytes bound the work of a call, too, because a record may contain a whole document, and to
+-- let a RedisJSON document expire reads it.
 local MOST_BYTES = 1048576
 local returned, suspects, deaths, bytes, barred = 0, 0, 0, 0, nil
 local strange, ended = 0, 0
@@ -110,7 +111,7 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
   elseif cancelled[token] then
     let_go(inflight, record)
     set_job_status(token, 'cancelled')
-    expire_with_record(record, tonumber(ARGV[6]), now_us())
+    bytes = bytes + expire_with_record(record, tonumber(ARGV[6]), now_us())
     ended = ended + 1
   -- While one of the list's keys is barred, none of its items is returned, blamed or not.
   elseif not bars(record) then

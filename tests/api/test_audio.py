@@ -463,6 +463,19 @@ def test_a_path_below_is_not_there_in_openais_form_too(submit: httpx.Client) -> 
     assert submit.get("/api/v1/models").json()["object"] == "list"
 
 
+def test_what_openais_clients_call_and_is_not_there_says_what_there_is(
+    client: openai.OpenAI, submit: httpx.Client
+) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])
+    assert (refused.value.code, refused.value.type) == ("not_found", "invalid_request_error")
+    assert "/v1/audio/transcriptions" in refused.value.message
+    for path in ("chat/completions", "responses", "embeddings", "files/f-1", "completions"):
+        assert submit.post(f"/v1/{path}").json().keys() == {"error"}, path
+    for path in ("chats", "jobs/x/y/z", "nothing"):
+        assert submit.post(f"/v1/{path}").headers["content-type"] == "application/problem+json"
+
+
 def test_not_a_form(submit: httpx.Client) -> None:
     answer = submit.post("/v1/audio/transcriptions", json={"file": "x"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "form")

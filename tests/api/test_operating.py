@@ -83,6 +83,15 @@ def test_the_backlog_is_what_needs_a_worker_now(
     assert clients("submit").get("/v1/lists/calls/backlog").status_code == 403
 
 
+def test_a_list_of_an_earlier_configuration_is_paused_and_resumed(
+    operate: httpx.Client, queue: Queue
+) -> None:
+    queue.client.sadd(keys.LISTS, "old")
+    for what, paused in (("resume", False), ("pause", True), ("resume", False)):
+        told = operate.post(f"/v1/lists/old/{what}").json()
+        assert (told["name"], told["paused"]) == ("old", paused)
+
+
 def test_lists_are_paused_and_resumed(clients: Clients, operate: httpx.Client) -> None:
     assert operate.post("/v1/lists/calls/pause").json()["paused"] is True
     assert operate.post("/v1/lists/calls/resume").json()["paused"] is False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conserver.queue import calls
+from conserver.queue import calls, operator_calls
 from tests.queues import Consumer, Queue, document, opened
 
 OLD = document("u1", subject="old")
@@ -106,3 +106,19 @@ def test_a_document_that_changes_its_kind_is_a_new_one(json_queue: Queue) -> Non
     json_queue.client.delete("vcon:u1")
     json_set(json_queue, "u1", OLD)
     assert one.one().revision > first.revision
+
+
+def test_a_return_that_reads_cancelled_documents_is_bounded_by_their_bytes(
+    json_queue: Queue,
+) -> None:
+    """To let a document expire, the script reads it, and other clients of Redis wait meanwhile."""
+    for number in range(8):
+        json_set(json_queue, f"u{number}", document(f"u{number}", subject="x" * 400_000))
+        json_queue.push("q", f"u{number}")
+    one = Consumer(json_queue, limits=calls.ClaimLimits(most_bytes=100_000_000))
+    for item in one.take(8):
+        key, cancelled = f"conserver:inflight:{one.id}", f"conserver:cancelled:{one.id}"
+        json_queue.run(operator_calls.cancel(key, item.token.encode(), cancelled))
+    steps = [json_queue.return_items(one, keep_s=3600) for _ in range(4)]
+    assert [(step.cancelled, step.left) for step in steps] == [(3, 5), (3, 2), (2, 0), (0, 0)]
+    assert json_queue.client.pttl("vcon:u7") <= 3_600_000

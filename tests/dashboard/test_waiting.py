@@ -92,6 +92,14 @@ def test_a_list_is_emptied_after_it_was_counted(parked: Queue, operator: Visitor
     assert parked.places("calls").total() == 0
 
 
+@pytest.mark.parametrize("what", ["pause", "resume", "empty"])
+def test_a_list_that_is_nowhere_is_refused(operator: Visitor, what: str) -> None:
+    secret = dict(operator.get().forms["act"].fields)["csrf"]
+    refused = operator.http.post(f"/ui/lists/cals/{what}", data={"csrf": secret})
+    assert refused.status_code == 404
+    assert "there is no list cals (did you mean `calls`?)" in refused.text
+
+
 @pytest.mark.parametrize("path", ["lists/calls/retry", "lists/calls/empty"])
 def test_readers_and_others_may_not(parked: Queue, visitors: Visitors, path: str) -> None:
     reader = visitors("read")

@@ -345,7 +345,21 @@ def test_pause_and_resume(conserver: Command, server: Any) -> None:
     assert conserver.json("status")["lists"][0]["paused"] is True
     assert conserver.json("resume") == {"resumed": ["inbox"]}
     assert len(consumer.claim()) == 1
-    assert b"other was not paused" in conserver("resume", "other").stderr
+    assert b"inbox was not paused" in conserver("resume", "inbox").stderr
+
+
+@pytest.mark.parametrize("words", [["resume"], ["empty"], ["pause"]])
+def test_a_list_that_is_nowhere_is_refused(
+    conserver: Command, server: Any, words: list[str]
+) -> None:
+    """Whoever has misspelt it would believe that it is done."""
+    server.rpush("pushed", "u-1")
+    server.hset(keys.CONTROL, keys.paused("old"), "1")
+    refused = conserver(*words, "inbux")
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert b"there is no list inbux (did you mean `inbox`?)" in refused.stderr
+    for known in ("inbox", "pushed", "old", "conserver:notifications"):
+        assert conserver(*words, known).returncode == 0, known
 
 
 def test_a_list_that_is_nowhere_is_paused_only_by_force(conserver: Command, server: Any) -> None:
@@ -572,6 +586,24 @@ def test_doctor_finds_lists_that_nobody_serves_and_what_fills_redis(
     (room,) = [one["text"] for one in found if one["subject"] == "room"]
     assert room.split(", ")[0].endswith("% documents at work")
     assert "% documents that are done with" in room
+
+
+def test_without_a_living_host_doctor_asks_the_configuration_whose_lists_they_are(
+    conserver: Command, server: Any, tmp_path: Path
+) -> None:
+    """Before the first start of hosts, and after all have stopped."""
+
+    def told(**environ: str) -> list[str]:
+        found = orjson.loads(conserver("doctor", "--json", **environ).stdout)["findings"]
+        return [one["text"] for one in found if one["subject"] == "lists"]
+
+    for name in ("inbox", "done", "inbux"):
+        server.rpush(name, "u-1")
+    assert told() == [
+        "inbux holds 1 item, and the configuration does not name it (did you mean `inbox`?)"
+    ]
+    [nothing] = told(CONSERVER_CONFIG_FILE=str(tmp_path / "none.yml"))
+    assert nothing.startswith("not examined: no host lives")
 
 
 def test_submit_of_an_empty_folder(conserver: Command, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_list_is_emptied(parked: Any, conserver: Command) -> None:
 def test_what_empty_refuses(parked: Any, conserver: Command) -> None:
     refused(conserver, 2, "empty")
     assert "did you mean" in refused(conserver, 2, "empty", "inbox", "--place", "park")
-    assert b"nobody has ever taken from other" in conserver("empty", "other").stderr
+    assert "there is no list other" in refused(conserver, 1, "empty", "other")
     assert parked.zcard(keys.parked("inbox")) == 3
 
 
@@ -113,5 +113,6 @@ def test_ps_shows_all_that_workers_hold(server: Any, conserver: Command) -> None
         ["box", "1", "u-8", "inbox"],
     ]
     assert rows[0].endswith("at mark for 2 min")
+    assert rows[0].split()[6:8] == ["0", "at"]
     assert [one["uuid"] for one in conserver.json("ps")] == ["u-7", "u-8"]
     assert "no such worker" in refused(conserver, 1, "ps", "--worker", "9")

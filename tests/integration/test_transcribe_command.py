@@ -22,10 +22,12 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(DATA.parents[1]), "HF_HUB_OFFLINE
 
 
 def transcribe(
-    *words: str | Path, cwd: Path = DATA, failpoints: str = ""
+    *words: str | Path, cwd: Path = DATA, failpoints: str = "", limited: bool = False
 ) -> subprocess.CompletedProcess[str]:
+    """limited: no file and no shared memory may be larger than 8 KiB."""
+    limits = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh"] if limited else []
     return subprocess.run(
-        [sys.executable, "-m", "conserver", "transcribe", *words],
+        [*limits, sys.executable, "-m", "conserver", "transcribe", *words],
         capture_output=True, text=True, timeout=110, check=False, cwd=cwd,
         env={**ENVIRONMENT, "CONSERVER_FAILPOINTS": failpoints},
     )  # fmt: skip
@@ -34,10 +36,30 @@ def transcribe(
 def test_text_comes_in_the_order_of_the_files_and_what_is_none_is_told(tmp_path: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF....")
-    answer = transcribe(CALLS / "mono-8k.wav", broken, CALLS / "mono-16k.wav", "--model", TINY.name)
-    assert answer.stdout == "yes please call seven two four\nthank you customer goodbye\n"
+    first, last = CALLS / "mono-8k.wav", CALLS / "mono-16k.wav"
+    answer = transcribe(first, broken, last, "--model", TINY.name)
+    assert answer.stdout == (
+        f"==> {first} <==\nyes please call seven two four\n"
+        f"\n==> {last} <==\nthank you customer goodbye\n"
+    )
     assert "broken.wav: the recording" in answer.stderr
     assert answer.returncode == 1
+
+
+def test_each_of_several_objects_in_json_names_its_file() -> None:
+    files = ["calls/mono-8k.wav", "calls/mono-16k.wav"]
+    answer = transcribe(*files, "--model", TINY.name, "--format", "json")
+    found = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [one["file"] for one in found] == files
+    assert [one["text"].split()[0] for one in found] == ["yes", "thank"]
+
+
+def test_what_the_system_refuses_is_not_told_of_the_recording() -> None:
+    """The windows of a recording are shared memory, which has a limit here."""
+    answer = transcribe(CALLS / "mono-8k.wav", "/nowhere.wav", "--model", TINY.name, limited=True)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "mono-8k.wav: cannot be transcribed: File too large" in answer.stderr
+    assert "/nowhere.wav: cannot be read: No such file or directory" in answer.stderr
 
 
 def test_a_file_per_recording(tmp_path: Path) -> None:
@@ -163,6 +185,42 @@ def test_an_interrupt_ends_it_and_begins_nothing_more(tmp_path: Path) -> None:
     assert (command.returncode, out, error) == (130, b"", b"")
 
 
+def test_an_interrupt_waits_for_no_recording(tmp_path: Path) -> None:
+    """A pipe into which nobody writes takes longer than any recording."""
+    pipe = tmp_path / "call.wav"
+    os.mkfifo(pipe)
+    with subprocess.Popen(
+        [sys.executable, "-m", "conserver", "transcribe", pipe, "--model", TINY.name],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=DATA, process_group=0, env=ENVIRONMENT,
+    ) as command:  # fmt: skip
+        writer = eventually(lambda: _opened(pipe), timeout_s=60)
+        [transcriber] = [
+            pid
+            for pid in _children(command.pid)
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        os.killpg(command.pid, signal.SIGINT)
+        out, error = command.communicate(timeout=60)
+        os.close(writer)
+    assert (command.returncode, out, error) == (130, b"", b"")
+    assert not Path(f"/proc/{transcriber}").exists()
+
+
+def _opened(pipe: Path) -> int:
+    """A descriptor to write into a pipe that somebody reads; 0 if nobody reads it yet."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return 0
+
+
+def _children(parent: int) -> list[int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in children.split()]
+
+
 def _all_of(terminal: int) -> bytes:
     """What is written to a terminal until nobody has it open any more; closes it."""
     told = b""
@@ -188,7 +246,7 @@ def _is_over(command: subprocess.Popen[bytes]) -> bool:
 def _stopped_child(parent: int) -> int:
     """A child of a process that is stopped; 0 if there is none."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ends meanwhile.
-        for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        for pid in _children(parent):
             if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T"):
-                return int(pid)
+                return pid
     return 0

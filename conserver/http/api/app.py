@@ -35,6 +35,7 @@ from conserver.http.api import (
     lists,
     metrics,
     models,
+    openai_errors,
     openapi,
     operations,
     origins,
@@ -54,7 +55,7 @@ from conserver.http.api.context import Context
 from conserver.http.api.frame import Frame
 from conserver.http.api.meters import HttpMeters
 from conserver.http.api.multipart import store_failed
-from conserver.http.api.problems import ProblemError, respond
+from conserver.http.api.problems import ProblemError, is_openais, respond
 from conserver.http.api.tracing import Tracing
 from conserver.http.api.vcon_server import documents as vcon_server_documents
 from conserver.http.api.vcon_server import queues as vcon_server_queues
@@ -203,6 +204,8 @@ def _handle_errors(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         details = {404: "there is nothing at this path", 405: "this path has no such method"}
         detail = details.get(error.status_code, str(error.detail))
+        if error.status_code == 404 and is_openais(request.scope):
+            detail = openai_errors.NOTHING_THERE
         return answer(request, error.status_code, detail, "", error.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -182,8 +182,8 @@ def pause(
     to their end.
     """
     context = context_of(request)
-    submitting.known_list(context, token, name)
     with context.client() as client:
+        submitting.served_list(context, client, token, name)
         lists.pause(client, [name], actor=token.name)
         return _one(context, client, token, name)
 
@@ -199,8 +199,8 @@ def resume(
     check_list(token, name)
     with context.client() as client:
         if name not in lists.paused(client):
-            submitting.known_list(context, token, name)
-        lists.resume(client, [name], actor=token.name)
+            submitting.served_list(context, client, token, name)
+        lists.resume(client, [name], actor=token.name, configured=context.config.ingress)
         found = [one for one in states(context, client, token) if one.name == name]
     return found[0] if found else _empty(name)
 

@@ -18,7 +18,17 @@ from conserver.telemetry.redact import redact_text
 RETRY_AFTER_S_MAX = 120
 NO_RETRY = {"x-should-retry": "false"}
 
-_PATHS = re.compile(r"/v1/(audio|models)(/|$)")
+# Its clients call all of these. Conserver has the first two; none of the others is a route of its
+# own.
+_PATHS = re.compile(
+    r"/v1/(audio|models|assistants|batches|chat|completions|containers|conversations|embeddings"
+    r"|engines|evals|files|fine_tuning|images|moderations|organization|realtime|responses|threads"
+    r"|vector_stores|videos)(/|$)"
+)
+NOTHING_THERE = (
+    "there is nothing at this path: of OpenAI's routes Conserver has /v1/audio/transcriptions, "
+    "/v1/audio/translations and /v1/models"
+)
 _STATUSES = {409: 400, 410: 400, 422: 400}
 _TYPES = {403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
@@ -57,7 +67,9 @@ SCHEMA: dict[str, Any] = {
 
 
 def concerns(path: str) -> bool:
-    """Whether the path belongs to OpenAI's routes. path: without a proxy's prefix."""
+    """Whether OpenAI's clients call the path, whether or not it is there. path: without a proxy's
+    prefix.
+    """
     return _PATHS.match(path) is not None
 
 

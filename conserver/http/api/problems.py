@@ -69,6 +69,11 @@ def _kind_of(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
+def is_openais(scope: Scope) -> bool:
+    """Whether OpenAI's clients call the path of a request."""
+    return openai_errors.concerns(str(scope["path"]).removeprefix(scope.get("root_path", "")))
+
+
 def respond(
     scope: Scope,
     status: int,
@@ -77,9 +82,8 @@ def respond(
     headers: Mapping[str, str] | None = None,
     **members: Any,
 ) -> JSONResponse:
-    """The response of an error: in OpenAI's form on OpenAI's routes, else a problem."""
-    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
-    if openai_errors.concerns(path):
+    """The response of an error: in OpenAI's form on OpenAI's paths, else a problem."""
+    if is_openais(scope):
         kind = kind or _kind_of(HTTPStatus(status).phrase)
         return openai_errors.response(status, detail, kind, headers or {}, members)
     return problem(status, detail, kind, headers, **members)

@@ -30,6 +30,8 @@ class HeldView(BaseModel):
     since_s: float = Field(description="How long in this phase, as of the host's last heartbeat.")
     claimed_at: str = Field(description="When a worker claimed the item for the first time.")
     attempts: int = Field(description="Failed attempts.")
+    deaths: int = Field(description="Deaths of workers that were counted for the item.")
+    suspect: bool = Field(description="Whether it may have killed a worker; then it runs alone.")
     links_done: Sequence[str]
     storages_owed: Sequence[str] | None = Field(description="Null until all links are done.")
 
@@ -56,6 +58,8 @@ class WorkerView(BaseModel):
                         "since_s": 42.0,
                         "claimed_at": "2026-11-29T19:00:00.000Z",
                         "attempts": 0,
+                        "deaths": 0,
+                        "suspect": False,
                         "links_done": [],
                         "storages_owed": None,
                     }
@@ -110,6 +114,8 @@ def _view(one: Held) -> HeldView:
         since_s=one.since_s,
         claimed_at=iso(one.claimed_at),
         attempts=one.attempts,
+        deaths=one.deaths,
+        suspect=one.suspect,
         links_done=list(one.links),
         storages_owed=None if one.owed is None else list(one.owed),
     )

@@ -67,7 +67,9 @@ def resume(visit: Visit) -> Response:
     """Resumes a list."""
     name = visit.check_list(visit.name("name"))
     with visit.client() as client:
-        resumed = lists.resume(client, [name], actor=visit.token.name).resumed
+        configured = visit.context.config.ingress
+        actor = visit.token.name
+        resumed = lists.resume(client, [name], actor=actor, configured=configured).resumed
     text = f"{name} is taken from again." if resumed else f"{name} was not paused."
     return _back(visit, name, text)
 

@@ -39,6 +39,7 @@ def ask(visit: Visit) -> Response:
     """The form that selects the items to remove."""
     name = visit.check_list(visit.name("name"))
     with visit.client() as client:
+        lists.check_known(client, [name], visit.context.config.ingress)
         depth = lists.depths(client, [name])[name]
     return visit.render("empty.html", name=name, depth=depth, places=PLACES, causes=CAUSES)
 
@@ -63,4 +64,6 @@ def empty(visit: Visit) -> Response:
         wanted.check()
     except InvalidArgumentError as error:
         raise ProblemError(422, str(error)) from None
+    with visit.client() as client:
+        lists.check_known(client, [name], visit.context.config.ingress)
     return operations.begun(visit, Order("empty", wanted, visit.token.name, dry_run=True), {})

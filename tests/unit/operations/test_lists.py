@@ -95,7 +95,7 @@ def test_a_pause_and_its_end(server: Any) -> None:
     """Only what was paused is resumed."""
     assert lists.pause(server, ["b", "a"], actor="me").paused == ["b", "a"]
     assert lists.paused(server) == ["a", "b"]
-    assert lists.resume(server, ["a", "c"], actor="me").resumed == ["a"]
+    assert lists.resume(server, ["a", "c"], actor="me", configured=["c"]).resumed == ["a"]
     assert lists.resume(server, [], actor="me").resumed == ["b"]
     assert [one.name for one in lists.unknown(server, ["a"])] == ["a"]
 
