@@ -26,7 +26,7 @@ from conserver.cli.arguments import (
 from conserver.cli.environment import actor, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError
-from conserver.operations import dead_letters
+from conserver.operations import dead_letter_moves, dead_letters
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import DeadLetter, Filter, parse_age
 
@@ -70,8 +70,8 @@ def _filter(
 
 
 _MOVES = {
-    "requeue": (dead_letters.requeue, "requeued"),
-    "purge": (dead_letters.purge, "purged"),
+    "requeue": (dead_letter_moves.requeue, "requeued"),
+    "purge": (dead_letter_moves.purge, "purged"),
 }
 """command -> its function, and the word for its result."""
 
@@ -195,7 +195,7 @@ def _confirmed(wanted: Filter, limit: int) -> bool:
     """Whether the person at the terminal agrees to purge that many."""
     count = 0
     with redis_client(load_settings()) as client:
-        for progress in dead_letters.purge(
+        for progress in dead_letter_moves.purge(
             client, wanted, limit=limit, dry_run=True, actor=actor()
         ):
             count = progress.matching

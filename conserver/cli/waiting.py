@@ -11,7 +11,7 @@ from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE
 from conserver.operations import lists, waiting, words
 from conserver.operations.connection import Client
-from conserver.operations.dead_letters import Progress
+from conserver.operations.dead_letter_moves import Progress
 from conserver.operations.waiting import WaitingFilter
 
 Causes = Annotated[

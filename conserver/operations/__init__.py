@@ -21,7 +21,8 @@ its progress; the caller stops the work by closing the generator.
     workers.py       the items that each worker holds; replace a worker
     contents.py      the items in a list, and why each is there
     items.py         where a vCon is; cancel it
-    dead_letters.py  filter, list, count, requeue, purge
+    dead_letters.py  filter, list and count dead letters
+    dead_letter_moves.py  requeue and purge them
     redis_faults.py  says in a sentence why Redis did not do something
     words.py         numbers and durations as sentences say them
     error_kinds.py   groups errors: leaves out what differs from item to item

@@ -27,9 +27,10 @@ from typing import Any, Literal
 import orjson
 
 from conserver.errors import ConserverError, InvalidArgumentError, OperationError
-from conserver.operations import audit, dead_letters, items, lists, waiting
+from conserver.operations import audit, dead_letter_moves, items, lists, waiting
 from conserver.operations.connection import Client
-from conserver.operations.dead_letters import Filter, Progress
+from conserver.operations.dead_letter_moves import Progress
+from conserver.operations.dead_letters import Filter
 from conserver.operations.waiting import WaitingFilter
 from conserver.queue import keys, wishes
 from conserver.queue.wishes import Index
@@ -58,7 +59,7 @@ class Operation:
     Attributes:
         filter: the fields of dead_letters.Filter or waiting.WaitingFilter that are set.
         limit: change at most so many letters or items; 0: no limit.
-        done, matching, total, left_out: see dead_letters.Progress.
+        done, matching, total, left_out: see dead_letter_moves.Progress.
     """
 
     id: str
@@ -242,7 +243,7 @@ def _steps(client: Client, order: Order, configured: Collection[str], keep_s: in
         if order.kind == "retry":
             return waiting.retry(client, order.filter, **how)
         return waiting.empty(client, order.filter, **how, keep_s=keep_s)
-    move = dead_letters.requeue if order.kind == "requeue" else dead_letters.purge
+    move = dead_letter_moves.requeue if order.kind == "requeue" else dead_letter_moves.purge
     return move(client, order.filter, **how)
 
 

@@ -1,9 +1,4 @@
-"""Dead letters: filter, list, count by kind, requeue, purge.
-
-The item of a requeued letter resumes: finished links do not run again, and its attempts start at 0.
-Requeue and purge move each letter with its own script call, and only if the letter still exists. So
-they may be interrupted, and may run at the same time as the daemon and each other.
-"""
+"""Dead letters: filter, list, count by kind. dead_letter_moves.py requeues and purges them."""
 
 from __future__ import annotations
 
@@ -12,15 +7,15 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 from conserver.config.ages import age_s
 from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError, with_type
-from conserver.operations import audit, lists
+from conserver.operations import lists
 from conserver.operations.connection import Client
 from conserver.operations.error_kinds import kind_of
 from conserver.operations.lists import UnknownName
@@ -30,17 +25,14 @@ from conserver.queue.names import name_of
 from conserver.telemetry.redact import redact_text, redact_texts
 
 __all__ = [
-    "REASONS", "DeadLetter", "Filter", "Kind", "Listing", "Progress", "count", "described",
-    "details", "error_of", "listing", "parse_age", "purge", "requeue", "select", "summary",
+    "REASONS", "DeadLetter", "Filter", "Kind", "Listing", "count", "described", "details",
+    "error_of", "listing", "names_of", "newest", "parse_age", "scan", "select", "summary",
     "unknown_names", "uuids", "where_of",
 ]  # fmt: skip
 
 REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized")
 
-# How many letters are read before they are moved. All are read first, because moving a letter
-# shifts the pages after it.
-_ROUND = 10_000
-_PROGRESS_EVERY = 1000  # letters read between two reports of progress, if no letter is moved
+_PLACES_READ = 10_000  # letters that `unknown_names` reads at most, to know links and storages
 
 
 def parse_age(text: str) -> float:
@@ -144,24 +136,6 @@ class Kind:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The progress of a requeue or purge, or of a retry or empty (waiting.py).
-
-    Attributes:
-        done: letters or items that were moved; 0 in a dry run.
-        matching: the same number; in a dry run, letters or items that match so far.
-        total: how many letters or items the lists had at the beginning. At most so many match.
-        left_out: cause -> how many waiting items were left out for it, although the filter names no
-            cause (waiting.py). Empty for dead letters.
-    """
-
-    done: int
-    matching: int
-    total: int
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-
 def where_of(why: Mapping[str, Any]) -> str:
     """The link or storage that failed; "" if neither did."""
     return str(why.get("storage") or why.get("link") or "")
@@ -207,7 +181,7 @@ def select(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
     Raises:
         InvalidArgumentError: see Filter.check.
     """
-    return (letter for letter in _looked_at(client, wanted) if letter is not None)
+    return (letter for letter in scan(client, wanted) if letter is not None)
 
 
 def newest(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
@@ -216,7 +190,7 @@ def newest(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
     """
     now_ms = time.time() * 1000
     wanted.check()
-    looks = [dead_letters.scan(client, name, newest=True) for name in _names(client, wanted)]
+    looks = [dead_letters.scan(client, name, newest=True) for name in names_of(client, wanted)]
     merged = heapq.merge(*looks, key=lambda letter: -letter.why.get("time_ms", 0))
     return (letter for letter in merged if wanted.matches(letter, now_ms))
 
@@ -262,39 +236,6 @@ def count(client: Client, wanted: Filter, most: int | None = None) -> list[Kind]
     return [Kind(n, *kind) for kind, n in kinds.most_common()]
 
 
-def requeue(
-    client: Client, wanted: Filter, *, limit: int = 0, dry_run: bool = False, actor: str
-) -> Generator[Progress, None, None]:
-    """Requeue the letters that a filter selects; at most `limit`, if it is not 0.
-
-    It requeues only letters that exist at the beginning. A letter whose item fails again meanwhile
-    is left alone; otherwise this might never end. Yields its progress after every letter, and at
-    least once. Closing the generator stops the requeue between two letters.
-
-    Raises:
-        InvalidArgumentError: see Filter.check.
-    """
-
-    def move(letter: DeadLetter) -> bool:
-        return dead_letters.requeue(client, letter) in ("returned", "queued")
-
-    return _begun(client, wanted, move, "requeue", limit=limit, dry_run=dry_run, actor=actor)
-
-
-def purge(
-    client: Client, wanted: Filter, *, limit: int = 0, dry_run: bool = False, actor: str
-) -> Generator[Progress, None, None]:
-    """Delete the letters that a filter selects, with their payloads. See `requeue` for the rest.
-
-    Documents in Redis (vcon:<uuid>) stay until they expire.
-    """
-
-    def move(letter: DeadLetter) -> bool:
-        return dead_letters.purge(client, letter)
-
-    return _begun(client, wanted, move, "purge", limit=limit, dry_run=dry_run, actor=actor)
-
-
 def unknown_names(client: Client, wanted: Filter) -> list[UnknownName]:
     """The unknown names in a filter: lists that were never served, and a link or storage that no
     letter names.
@@ -302,100 +243,25 @@ def unknown_names(client: Client, wanted: Filter) -> list[UnknownName]:
     found = lists.unknown(client, wanted.names)
     found.sort(key=lambda unknown: wanted.names.index(unknown.name))
     if wanted.where:
-        some = islice(select(client, Filter(names=wanted.names)), _ROUND)
+        some = islice(select(client, Filter(names=wanted.names)), _PLACES_READ)
         places = {where_of(letter.why) for letter in some} - {""}
         if wanted.where not in places:
             found.append(UnknownName(wanted.where, suggest(wanted.where, places), "where"))
     return found
 
 
-def _begun(
-    client: Client,
-    wanted: Filter,
-    move: Callable[[DeadLetter], bool],
-    action: str,
-    *,
-    limit: int,
-    dry_run: bool,
-    actor: str,
-) -> Generator[Progress, None, None]:
-    """Move letters, or count them in a dry run, and yield the progress. Adds an audit entry at the
-    end, even if the generator is closed early or fails.
-    """
-    if dry_run:
-        yield from _counted(client, wanted, limit)
-        return
-    done = 0
-    try:
-        for step in _moved(client, wanted, move, limit):
-            done = step.done
-            yield step
-    finally:
-        if done:
-            audit.record(client, actor, action, wanted.as_target(), done)
-
-
-def _moved(
-    client: Client, wanted: Filter, move: Callable[[DeadLetter], bool], limit: int
-) -> Iterator[Progress]:
-    """Move the selected letters, in rounds, until a round moves no letter."""
-    began_ms, total = _beginning(client, wanted)
-    done = 0
-    yield Progress(done, done, total)
-    while True:
-        letters: list[DeadLetter] = []
-        room = min(_ROUND, limit - done) if limit else _ROUND
-        for looked_at, letter in enumerate(_looked_at(client, wanted, began_ms), 1):
-            if letter is not None:
-                letters.append(letter)
-                if len(letters) == room:
-                    break
-            if looked_at % _PROGRESS_EVERY == 0:
-                yield Progress(done, done, total)
-        before = done
-        for letter in letters:
-            done += move(letter)
-            yield Progress(done, done, total)
-        if done == before or (limit and done >= limit):
-            return
-
-
-def _counted(client: Client, wanted: Filter, limit: int) -> Iterator[Progress]:
-    """Count the letters that would be moved, for a dry run."""
-    began_ms, total = _beginning(client, wanted)
-    matching = 0
-    yield Progress(0, matching, total)
-    for looked_at, letter in enumerate(_looked_at(client, wanted, began_ms), 1):
-        if letter is not None:
-            matching += 1
-            yield Progress(0, matching, total)
-            if matching == limit:
-                return
-        elif looked_at % _PROGRESS_EVERY == 0:
-            yield Progress(0, matching, total)
-
-
-def _beginning(client: Client, wanted: Filter) -> tuple[float, int]:
-    """Check the filter. Returns the time by Redis's clock in ms, and the lists' dead letters."""
-    wanted.check()
-    seconds, micros = client.time()
-    total = sum(dead_letters.depth(client, name) for name in _names(client, wanted))
-    return seconds * 1000 + micros / 1000, total
-
-
-def _looked_at(
-    client: Client, wanted: Filter, until_ms: float = math.inf
-) -> Iterator[DeadLetter | None]:
+def scan(client: Client, wanted: Filter, until_ms: float = math.inf) -> Iterator[DeadLetter | None]:
     """Read every letter of the lists, oldest first. Yields the letter if the filter selects it and
     it is not newer than `until_ms`; else yields None.
     """
     now_ms = time.time() * 1000
     wanted.check()
-    for name in _names(client, wanted):
+    for name in names_of(client, wanted):
         for letter in dead_letters.scan(client, name):
             meant = letter.why.get("time_ms", 0) <= until_ms and wanted.matches(letter, now_ms)
             yield letter if meant else None
 
 
-def _names(client: Client, wanted: Filter) -> Sequence[str]:
+def names_of(client: Client, wanted: Filter) -> Sequence[str]:
+    """The lists whose letters a filter may select."""
     return wanted.names or dead_letters.lists(client)

@@ -17,7 +17,7 @@ from conserver.config.model import Config
 from conserver.config.schedules import FindAction, LettersAction, ScheduleConfig
 from conserver.config.settings import Settings
 from conserver.errors import ConserverError, OperationError
-from conserver.operations import dead_letters
+from conserver.operations import dead_letter_moves
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import Filter, parse_age
 from conserver.operations.documents import StorageReader
@@ -122,7 +122,7 @@ def _steps(client: Client, task: Task) -> Any:
     if schedule.find is not None:
         return _found(task, schedule.find)
     action = cast("LettersAction", schedule.requeue or schedule.purge)
-    move = dead_letters.requeue if schedule.requeue is not None else dead_letters.purge
+    move = dead_letter_moves.requeue if schedule.requeue is not None else dead_letter_moves.purge
     # The cursor of a requeue or purge is the number of moved letters.
     done = int(task.cursor.partition(" ")[0] or 0)
     if 0 < action.limit <= done:

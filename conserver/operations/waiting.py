@@ -19,7 +19,7 @@ from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError
 from conserver.operations import audit, items, lists, parked
 from conserver.operations.connection import Client
-from conserver.operations.dead_letters import Progress
+from conserver.operations.dead_letter_moves import Progress
 from conserver.operations.parked import Cause
 from conserver.queue import elements, keys, lookup, operator_calls, record, script, wrong_type
 from conserver.queue.names import name_of_element

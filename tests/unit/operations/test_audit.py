@@ -15,7 +15,7 @@ import pytest
 
 from conserver.config.settings import Settings
 from conserver.errors import Rejected
-from conserver.operations import audit, dead_letters, items, lists, reclaim, submit
+from conserver.operations import audit, dead_letter_moves, items, lists, reclaim, submit
 from conserver.operations.dead_letters import Filter
 from conserver.queue import keys
 from tests.operators import Consumer, vcon
@@ -30,12 +30,12 @@ def drain(server: Any) -> None:
 
 
 def requeue(server: Any, **options: Any) -> None:
-    deque(dead_letters.requeue(server, EVERYTHING, actor=WHO, **options), maxlen=0)
+    deque(dead_letter_moves.requeue(server, EVERYTHING, actor=WHO, **options), maxlen=0)
 
 
 def purge(server: Any, **options: Any) -> None:
     wanted = Filter(names=("inbox",), reason="failed")
-    deque(dead_letters.purge(server, wanted, actor=WHO, **options), maxlen=0)
+    deque(dead_letter_moves.purge(server, wanted, actor=WHO, **options), maxlen=0)
 
 
 def put(server: Any) -> None:

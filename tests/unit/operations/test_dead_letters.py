@@ -9,18 +9,16 @@ import pytest
 
 from conserver.errors import InvalidArgumentError
 from conserver.operations import audit
+from conserver.operations.dead_letter_moves import Progress, purge, requeue
 from conserver.operations.dead_letters import (
     DeadLetter,
     Filter,
-    Progress,
     count,
     details,
     error_of,
     listing,
     newest,
     parse_age,
-    purge,
-    requeue,
     select,
     unknown_names,
 )

@@ -13,7 +13,7 @@ from conserver.config import model
 from conserver.operations import (
     audit,
     background,
-    dead_letters,
+    dead_letter_moves,
     items,
     lists,
     reload,
@@ -91,7 +91,7 @@ def test_schedules(full: Any) -> None:
     assert full.hexists(keys.schedule("nightly"), "wanted")
 
 
-@pytest.mark.parametrize("move", [dead_letters.requeue, dead_letters.purge])
+@pytest.mark.parametrize("move", [dead_letter_moves.requeue, dead_letter_moves.purge])
 def test_dead_letters(full: Any, move: Any) -> None:
     *_, last = move(full, Filter(), limit=0, dry_run=False, actor=WHO)
     assert last.done == 1

@@ -10,7 +10,7 @@ import pytest
 
 from conserver.errors import InvalidArgumentError
 from conserver.operations import audit, waiting
-from conserver.operations.dead_letters import Progress
+from conserver.operations.dead_letter_moves import Progress
 from conserver.operations.waiting import WaitingFilter
 from conserver.queue import keys
 from conserver.queue.operator_calls import Submission, submit

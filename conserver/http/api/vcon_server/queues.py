@@ -12,7 +12,7 @@ from conserver.http.api import bodies
 from conserver.http.api.context import Context, context_of
 from conserver.http.api.vcon_server import access, documents, route
 from conserver.http.api.vcon_server.route import invalid
-from conserver.operations import dead_letters, lists, push
+from conserver.operations import dead_letter_moves, dead_letters, lists, push
 from conserver.operations.dead_letters import Filter
 from conserver.operations.tokens import Token
 from conserver.vcon.ids import usable_uuid
@@ -141,6 +141,6 @@ def reprocess(
     access.ingress_list(context, token, ingress_list, "ingress_list")
     done, meant = 0, Filter(names=(ingress_list,))
     with context.client() as client:
-        for step in dead_letters.requeue(client, meant, limit=count, actor=token.name):
+        for step in dead_letter_moves.requeue(client, meant, limit=count, actor=token.name):
             done = step.done
     return done
