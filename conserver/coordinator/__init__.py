@@ -9,8 +9,8 @@ Begin with coordinator.py: it starts the duties below as tasks of one group and 
     idle_workers.py          which workers are idle; wakes one of them
     suspects.py              orders a worker to finish its items, so that a suspect can run alone
     housekeeping.py          requeues parked items that are due; expires old dead-letter reasons
-    history.py               records depth, rate and duration of each list every ten seconds
-    chain_counts.py          adds up the workers' counts per chain, for history.py
+    history_recorder.py      records depth, rate and duration of each list every ten seconds
+    chain_counts.py          adds up the workers' counts per chain, for history_recorder.py
     metrics.py               serves the metrics, if a port is set
     ages.py                  finds the age of the oldest waiting item of each list
     schedules.py             fires the schedules of the configuration when they are due
@@ -18,7 +18,7 @@ Begin with coordinator.py: it starts the duties below as tasks of one group and 
     reaper.py                detects dead hosts and returns the items of their workers
     orphans.py               waits for the workers when the supervisor was killed, then kills them
     boot_check.py            the first contact with Redis: a bounded wait, a clear error
-    retrying_connection.py   connections to Redis; commands are repeated until they are answered
+    connections.py           connections to Redis; commands are repeated until they are answered
 
 An error that no duty handles ends the process; the supervisor starts a new coordinator, and workers
 go on meanwhile. While Redis is away every duty waits for it, and the coordinator keeps updating its

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from conserver.coordinator.retrying_connection import AsyncConnection, Connections, describe
+from conserver.coordinator.connections import AsyncConnection, Connections, describe
 from conserver.queue import host_calls, keys
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from conserver.coordinator.retrying_connection import describe
+from conserver.coordinator.connections import describe
 from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, BootError
 from conserver.queue.retrying_connection import is_transient
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
 
 if TYPE_CHECKING:
-    from conserver.coordinator.retrying_connection import AsyncRetryingConnection
+    from conserver.coordinator.connections import AsyncRetryingConnection
 
 RETRY_S = 0.1
 VERSION_MIN = (6, 2)

@@ -28,8 +28,9 @@ import orjson
 
 from conserver.coordinator.ages import Ages
 from conserver.coordinator.boot_check import wait_for_redis, warn_of_settings
+from conserver.coordinator.connections import AsyncRetryingConnection, Connections
 from conserver.coordinator.data_loss import DataLoss
-from conserver.coordinator.history import History
+from conserver.coordinator.history_recorder import HistoryRecorder
 from conserver.coordinator.host_status import HostStatus
 from conserver.coordinator.housekeeping import Housekeeping, known_lists, put_back
 from conserver.coordinator.idle_workers import IdleWorkers
@@ -37,7 +38,6 @@ from conserver.coordinator.list_waiters import ListWaiters
 from conserver.coordinator.orphans import Orphans
 from conserver.coordinator.reaper import Reaper
 from conserver.coordinator.registry import Registry, return_items
-from conserver.coordinator.retrying_connection import AsyncRetryingConnection, Connections
 from conserver.coordinator.schedules import Schedules
 from conserver.coordinator.suspects import Suspects
 from conserver.process.messages import Blame, receive
@@ -164,7 +164,7 @@ class Coordinator:
             "reaper": reaper.run(),
             "schedules": schedules.run(),
             "ages": self._ages.run(),
-            "history": History(self._connections, self._host, chains, log).run(),
+            "history": HistoryRecorder(self._connections, self._host, chains, log).run(),
         }
 
     # ---- small duties ----------------------------------------------------------------------------

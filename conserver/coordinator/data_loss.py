@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from conserver.queue import keys
 
 if TYPE_CHECKING:
-    from conserver.coordinator.retrying_connection import AsyncRetryingConnection
+    from conserver.coordinator.connections import AsyncRetryingConnection
     from conserver.telemetry.log import Logger
 
 _PLACES = ("waiting", "parked", "dead")

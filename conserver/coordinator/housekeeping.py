@@ -23,9 +23,9 @@ from conserver.queue import host_calls, keys, record
 from conserver.queue.wrong_type import WrongTypeError
 
 if TYPE_CHECKING:
+    from conserver.coordinator.connections import AsyncRetryingConnection
     from conserver.coordinator.idle_workers import IdleWorkers
     from conserver.coordinator.list_waiters import ListWaiters
-    from conserver.coordinator.retrying_connection import AsyncRetryingConnection
     from conserver.telemetry.log import Logger
 
 PROMOTE_EVERY_S = 0.5

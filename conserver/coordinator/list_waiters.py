@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
-from conserver.coordinator.retrying_connection import (
+from conserver.coordinator.connections import (
     AsyncConnection,
     Connections,
     describe,

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
+from conserver.coordinator.connections import AsyncConnection, raise_first_error
 from conserver.coordinator.registry import return_items
-from conserver.coordinator.retrying_connection import AsyncConnection, raise_first_error
 from conserver.process.messages import Blame
 from conserver.queue import host_calls, keys
 from conserver.queue.wrong_type import WrongTypeError, is_wrong_type
 
 if TYPE_CHECKING:
+    from conserver.coordinator.connections import AsyncRetryingConnection, Connections
     from conserver.coordinator.idle_workers import IdleWorkers
     from conserver.coordinator.list_waiters import ListWaiters
-    from conserver.coordinator.retrying_connection import AsyncRetryingConnection, Connections
     from conserver.telemetry.log import Logger
 
 HOST_DIED = Blame("everything", notes={"": {"error": "died with its host"}})

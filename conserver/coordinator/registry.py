@@ -23,9 +23,9 @@ from conserver.queue.wrong_type import WrongTypeError
 from conserver.telemetry import traces
 
 if TYPE_CHECKING:
+    from conserver.coordinator.connections import AsyncRetryingConnection
     from conserver.coordinator.idle_workers import IdleWorkers
     from conserver.coordinator.list_waiters import ListWaiters
-    from conserver.coordinator.retrying_connection import AsyncRetryingConnection
     from conserver.process.messages import Message
     from conserver.telemetry.log import Logger
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from conserver.config.model import Config
     from conserver.config.schedules import ScheduleConfig
     from conserver.config.settings import Settings
-    from conserver.coordinator.retrying_connection import AsyncRetryingConnection
+    from conserver.coordinator.connections import AsyncRetryingConnection
     from conserver.operations.scheduled import Task
     from conserver.telemetry.log import Logger
 

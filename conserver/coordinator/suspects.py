@@ -16,8 +16,8 @@ from conserver.process.shared_status import State
 from conserver.queue import keys
 
 if TYPE_CHECKING:
+    from conserver.coordinator.connections import AsyncRetryingConnection
     from conserver.coordinator.idle_workers import IdleWorkers
-    from conserver.coordinator.retrying_connection import AsyncRetryingConnection
     from conserver.process.shared_status import SharedStatus
     from conserver.telemetry.log import Logger
 

@@ -1,6 +1,6 @@
 """Examines whether Redis is set up so that Conserver can keep its guarantees.
 
-Each finding is `ok`, `warning` (Conserver works, but may lose items) or `wrong` (Conserver cannot
+Each verdict is `ok`, `warning` (Conserver works, but may lose items) or `wrong` (Conserver cannot
 work), and has advice.
 """
 
@@ -44,8 +44,8 @@ for each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One finding about one subject, with advice."""
+class Verdict:
+    """The finding about one subject, how bad it is, and advice."""
 
     subject: str
     level: Literal["ok", "warning", "wrong"]
@@ -62,7 +62,7 @@ class Diagnosis:
     host: str
     version: str
     ok: bool
-    findings: list[Finding]
+    findings: list[Verdict]
 
 
 def examine(client: Client, configured: Collection[str] = ()) -> Diagnosis:
@@ -74,10 +74,10 @@ def examine(client: Client, configured: Collection[str] = ()) -> Diagnosis:
     """
     from redis.exceptions import ResponseError
 
-    def room(client: Client) -> Iterator[Finding]:
+    def room(client: Client) -> Iterator[Verdict]:
         return _census(client, configured)
 
-    examinations: tuple[Callable[[Client], Iterator[Finding]], ...] = (
+    examinations: tuple[Callable[[Client], Iterator[Verdict]], ...] = (
         _version,
         _role,
         _persistence,
@@ -91,14 +91,14 @@ def examine(client: Client, configured: Collection[str] = ()) -> Diagnosis:
         _clock,
         _round_trip,
     )
-    findings: list[Finding] = []
+    findings: list[Verdict] = []
     for look in examinations:
         subject = look.__name__.strip("_").replace("_", " ")
         try:
             findings += look(client)
         except ResponseError as error:
             findings.append(
-                Finding(
+                Verdict(
                     subject,
                     "warning",
                     f"Redis refuses to show it: {error}",
@@ -120,29 +120,29 @@ def _configured(client: Client, name: str) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _version(client: Client) -> Iterator[Finding]:
+def _version(client: Client) -> Iterator[Verdict]:
     server = _info(client, "server")
     name = "Valkey" if "valkey_version" in server else "Redis"
     text = str(server.get("valkey_version") or server.get("redis_version", "0"))
     numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
     if name == "Redis" and numbers < _VERSION_MIN:
-        yield Finding("version", "wrong", f"{name} {text}", "6.2 or later is needed (BLMOVE)")
+        yield Verdict("version", "wrong", f"{name} {text}", "6.2 or later is needed (BLMOVE)")
     else:
-        yield Finding("version", "ok", f"{name} {text}")
+        yield Verdict("version", "ok", f"{name} {text}")
     if str(server.get("redis_mode", "standalone")) == "cluster":
         advice = "use a standalone server or Sentinel: items move between keys of any slot"
-        yield Finding("mode", "wrong", "cluster", advice)
+        yield Verdict("mode", "wrong", "cluster", advice)
 
 
-def _role(client: Client) -> Iterator[Finding]:
+def _role(client: Client) -> Iterator[Verdict]:
     role = str(_info(client, "replication").get("role", ""))
     if role == "master":
-        yield Finding("role", "ok", "primary")
+        yield Verdict("role", "ok", "primary")
     else:
-        yield Finding("role", "wrong", role, "REDIS_URL must lead to the primary")
+        yield Verdict("role", "wrong", role, "REDIS_URL must lead to the primary")
 
 
-def risks(client: Client) -> list[Finding]:
+def risks(client: Client) -> list[Verdict]:
     """The problems of Redis at this moment: it cannot save, it is full or nearly full, it evicts.
 
     Each overview calls this, so it sends only two commands. If Redis refuses a command, its
@@ -150,29 +150,29 @@ def risks(client: Client) -> list[Finding]:
     """
     from redis.exceptions import ResponseError
 
-    found: list[Finding] = []
+    found: list[Verdict] = []
     for look in (_saving, _eviction):
         with suppress(ResponseError):
             found += [one for one in look(client) if one.level != "ok"]
     return found
 
 
-def _persistence(client: Client) -> Iterator[Finding]:
+def _persistence(client: Client) -> Iterator[Verdict]:
     found = _info(client, "persistence")
     syncs, saves = _configured(client, "appendfsync"), _configured(client, "save")
     yield persistence(bool(found.get("aof_enabled")), syncs, saves)
     yield from _saving(client)
 
 
-def _saving(client: Client) -> Iterator[Finding]:
+def _saving(client: Client) -> Iterator[Verdict]:
     found = _info(client, "persistence")
     for name in ("rdb_last_bgsave_status", "aof_last_write_status"):
         if found.get(name, "ok") != "ok":
             text = f"failing ({name}: {found[name]})"
-            yield Finding("persistence", "wrong", text, "look at Redis's log, and at its disk")
+            yield Verdict("persistence", "wrong", text, "look at Redis's log, and at its disk")
 
 
-def persistence(append_only: bool, syncs: str, saves: str) -> Finding:
+def persistence(append_only: bool, syncs: str, saves: str) -> Verdict:
     """The finding about persistence, from the options `appendonly`, `appendfsync` and `save`."""
     if append_only:
         loses = {"always": "nothing", "everysec": "up to a second"}.get(
@@ -180,14 +180,14 @@ def persistence(append_only: bool, syncs: str, saves: str) -> Finding:
         )
         level: Literal["ok", "warning"] = "warning" if syncs == "no" else "ok"
         advice = "appendfsync everysec" if syncs == "no" else ""
-        return Finding("persistence", level, f"AOF, {syncs}: a crash loses {loses}", advice)
+        return Verdict("persistence", level, f"AOF, {syncs}: a crash loses {loses}", advice)
     text = "none: a restart loses all items"
     if saves:
         text = "snapshots only: a crash loses minutes of items"
-    return Finding("persistence", "warning", text, "appendonly yes")
+    return Verdict("persistence", "warning", text, "appendonly yes")
 
 
-def _eviction(client: Client) -> Iterator[Finding]:
+def _eviction(client: Client) -> Iterator[Verdict]:
     memory = _info(client, "memory")
     policy = str(memory.get("maxmemory_policy", ""))
     limit = int(memory.get("maxmemory", 0))
@@ -196,43 +196,43 @@ def _eviction(client: Client) -> Iterator[Finding]:
     yield eviction(policy, used, limit)
 
 
-def eviction(policy: str, used: int, limit: int) -> Finding:
+def eviction(policy: str, used: int, limit: int) -> Verdict:
     """The finding about memory and eviction. used, limit: in bytes; limit 0: no maxmemory."""
     text = f"noeviction, {used >> 20} of {limit >> 20} MiB used"
     if limit and policy != "noeviction":
         advice = "maxmemory-policy noeviction: any other throws waiting items away"
-        return Finding("eviction", "wrong", policy, advice)
+        return Verdict("eviction", "wrong", policy, advice)
     if not limit:
         text = f"no memory limit, {used >> 20} MiB used"
-        return Finding("eviction", "ok", text, "a maxmemory below the machine's keeps Redis alive")
+        return Verdict("eviction", "ok", text, "a maxmemory below the machine's keeps Redis alive")
     if used >= limit:
         advice = f"raise maxmemory, or make room: {_ROOM}"
-        return Finding("eviction", "wrong", f"{text}: producers cannot push", advice)
+        return Verdict("eviction", "wrong", f"{text}: producers cannot push", advice)
     if used >= _FULL * limit:
-        return Finding("eviction", "warning", f"{text}: it is nearly full", f"make room: {_ROOM}")
-    return Finding("eviction", "ok", text)
+        return Verdict("eviction", "warning", f"{text}: it is nearly full", f"make room: {_ROOM}")
+    return Verdict("eviction", "ok", text)
 
 
-def _rights(client: Client) -> Iterator[Finding]:
+def _rights(client: Client) -> Iterator[Verdict]:
     from redis.exceptions import NoPermissionError, ResponseError
 
     user = _user(client)
     try:
         missing = [command for command in COMMANDS if not _may(client, command)]
     except NoPermissionError:
-        yield Finding("rights", "warning", f"user {user} may not ask for its rights", "+acl|dryrun")
+        yield Verdict("rights", "warning", f"user {user} may not ask for its rights", "+acl|dryrun")
         return
     except ResponseError:
-        yield Finding("rights", "ok", f"user {user}; this server cannot list its rights")
+        yield Verdict("rights", "ok", f"user {user}; this server cannot list its rights")
         return
     if missing:
         text = f"user {user} may not call {', '.join(missing)}"
-        yield Finding("rights", "wrong", text, f"ACL SETUSER {user} +{' +'.join(missing)}")
+        yield Verdict("rights", "wrong", text, f"ACL SETUSER {user} +{' +'.join(missing)}")
     else:
-        yield Finding("rights", "ok", f"user {user} may do what is needed")
+        yield Verdict("rights", "ok", f"user {user} may do what is needed")
 
 
-def _events(client: Client) -> Iterator[Finding]:
+def _events(client: Client) -> Iterator[Verdict]:
     """A finding if the Redis user may not PUBLISH, which only the events of jobs need."""
     from redis.exceptions import ResponseError
 
@@ -243,10 +243,10 @@ def _events(client: Client) -> Iterator[Finding]:
         return  # `_rights` reports that this server has no ACL DRYRUN
     user = _user(client)
     text = f"user {user} may not publish: nobody can follow a job as it happens"
-    yield Finding("events", "warning", text, f"ACL SETUSER {user} +publish &conserver:events:*")
+    yield Verdict("events", "warning", text, f"ACL SETUSER {user} +publish &conserver:events:*")
 
 
-def _scripts(client: Client) -> Iterator[Finding]:
+def _scripts(client: Client) -> Iterator[Verdict]:
     """Run a script, because all moves of items are scripts, and a Redis user may lack the right to
     ask for its rights.
     """
@@ -256,43 +256,43 @@ def _scripts(client: Client) -> Iterator[Finding]:
         client.eval("return 1", 0)
     except ResponseError as error:
         advice = f"ACL SETUSER {_user(client)} +eval +evalsha"
-        yield Finding("scripts", "wrong", f"none can be run: {error}", advice)
+        yield Verdict("scripts", "wrong", f"none can be run: {error}", advice)
     else:
-        yield Finding("scripts", "ok", "can be run")
+        yield Verdict("scripts", "ok", "can be run")
 
 
-def _keys(client: Client) -> Iterator[Finding]:
+def _keys(client: Client) -> Iterator[Verdict]:
     wrong = lookup.wrong_keys(client)
     for found in wrong:
-        yield Finding("keys", "wrong", found.fault, lookup.REMEDY)
+        yield Verdict("keys", "wrong", found.fault, lookup.REMEDY)
     if not wrong:
-        yield Finding("keys", "ok", "have the types they must have")
+        yield Verdict("keys", "ok", "have the types they must have")
 
 
-def _stranded(client: Client) -> Iterator[Finding]:
+def _stranded(client: Client) -> Iterator[Verdict]:
     lost = stranded(client)
     if lost:
         text = f"{sum(lost.values())} in flight with workers that no host knows"
-        yield Finding("stranded", "wrong", text, "`conserver reclaim` returns them to their lists")
+        yield Verdict("stranded", "wrong", text, "`conserver reclaim` returns them to their lists")
     else:
-        yield Finding("stranded", "ok", "all items in flight are held by workers of known hosts")
+        yield Verdict("stranded", "ok", "all items in flight are held by workers of known hosts")
 
 
-def _census(client: Client, configured: Collection[str]) -> Iterator[Finding]:
+def _census(client: Client, configured: Collection[str]) -> Iterator[Verdict]:
     """Findings about what fills Redis, and about lists that no host serves. If no host lives, the
     configuration says which lists are served.
     """
     found = census.take(client)
     if found.bytes:
         rest = "" if found.complete else f", of the first {census.KEYS_MAX:,} keys"
-        yield Finding("room", "ok", f"{found.largest}{rest}")
+        yield Verdict("room", "ok", f"{found.largest}{rest}")
     living = [host for host in hosts.read(client) if host.beats]
     served = {name for host in living for name in host.lists} if living else set(configured)
     expected = served | {name for host in living for name in host.egress}
     if not expected:
         if found.lists:
             text = "not examined: no host lives, and no configuration was found that names lists"
-            yield Finding("lists", "ok", text)
+            yield Verdict("lists", "ok", text)
         return
     whose = "no host serves it" if living else "the configuration does not name it"
     for name in found.unserved(expected):
@@ -301,7 +301,7 @@ def _census(client: Client, configured: Collection[str]) -> Iterator[Finding]:
         hint = f" ({near})" if near.startswith("did you mean") else ""
         text = f"{name} holds {items(count)}, and {whose}{hint}"
         advice = f"`conserver list {name}` shows them; RENAME it if it is a typo"
-        yield Finding("lists", "warning", text, advice)
+        yield Verdict("lists", "warning", text, advice)
 
 
 def _may(client: Client, command: str) -> bool:
@@ -339,7 +339,7 @@ def _arguments(command: str) -> tuple[str, ...]:
     return counts.get(command, (key,))
 
 
-def _clock(client: Client) -> Iterator[Finding]:
+def _clock(client: Client) -> Iterator[Verdict]:
     before_s = time.time()
     seconds, micros = client.time()
     after_s = time.time()
@@ -347,18 +347,18 @@ def _clock(client: Client) -> Iterator[Finding]:
     text = f"{off_s:+.3f} s from ours"
     if abs(off_s) > _CLOCK_S_MAX:
         advice = "synchronize both (NTP): ages in logs and status are wrong otherwise"
-        yield Finding("clock", "warning", text, advice)
+        yield Verdict("clock", "warning", text, advice)
     else:
-        yield Finding("clock", "ok", text)
+        yield Verdict("clock", "ok", text)
 
 
-def _round_trip(client: Client) -> Iterator[Finding]:
+def _round_trip(client: Client) -> Iterator[Verdict]:
     began_s = time.monotonic()
     for _ in range(20):
         client.ping()
     took_ms = (time.monotonic() - began_s) / 20 * 1000
     text = f"{took_ms:.2f} ms"
     if took_ms > _ROUND_TRIP_MS_MAX:
-        yield Finding("round trip", "warning", text, "each item needs a few: bring Redis closer")
+        yield Verdict("round trip", "warning", text, "each item needs a few: bring Redis closer")
     else:
-        yield Finding("round trip", "ok", text)
+        yield Verdict("round trip", "ok", text)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from conserver.operations import doctor, history, hosts, lists, parked
 from conserver.operations.connection import Client
-from conserver.operations.doctor import Finding
+from conserver.operations.doctor import Verdict
 from conserver.operations.hosts import Breaker, Host, Throughput
 from conserver.operations.lists import Depth
 from conserver.operations.parked import Waits
@@ -66,7 +66,7 @@ class Overview:
     done: int
     rate_per_s: float | None
     drained_in_s: int | None
-    risks: Sequence[Finding] = ()
+    risks: Sequence[Verdict] = ()
 
 
 def overview(client: Client, configured: Sequence[str], throughput: Throughput) -> Overview:

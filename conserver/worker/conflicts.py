@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 MERGES_MAX = 50
 
 
-class Conflict(NamedTuple):
-    """A write or settle that was not carried out.
+class UnfinishedCall(NamedTuple):
+    """A write or settle that Redis has answered, and not carried out.
 
     checkpoint: the checkpoint that the write was for, if any. again: queues the write or settle
     once more.
@@ -57,48 +57,48 @@ class Conflicts:
         self._documents = documents
         self._log = log.get_logger().bind()
 
-    def resolve(self, conflict: Conflict, answer: calls.Answer) -> None:
+    def resolve(self, call: UnfinishedCall, answer: calls.Answer) -> None:
         """Continue an item whose write or settle was answered with "conflict"."""
-        item = conflict.item
+        item = call.item
         text = answer.text or self._read(item.uuid)
         lacks = answer.replaced and bool(Progress.load(item.saved_state).links)
         if text and (lacks or answer.chain == item.route.name):
             item.text, item.revision = text, answer.revision
-            self._outbox.end_attempt(item, conflict.checkpoint, StartAnew())
+            self._outbox.end_attempt(item, call.checkpoint, StartAnew())
         elif text:
-            self._merge(conflict, text, answer.revision)
+            self._merge(call, text, answer.revision)
         else:
             item.revision = answer.revision
             # The key was deleted or has expired. Before that, another chain may have written a
             # newer document and stored it.
             looks_up = answer.revision == calls.ABSENT
-            then = partial(self._looked_up, conflict)
+            then = partial(self._looked_up, call)
             if not looks_up or not self._documents.look_up(item, then):
-                conflict.again()
+                call.again()
 
-    def _looked_up(self, conflict: Conflict, text: bytes | None) -> None:
-        item = conflict.item
+    def _looked_up(self, call: UnfinishedCall, text: bytes | None) -> None:
+        item = call.item
         if text:
-            self._merge(conflict, text, calls.ABSENT)
+            self._merge(call, text, calls.ABSENT)
         elif text is not None:
-            conflict.again()
+            call.again()
         else:
             answers = item.answers
             assert answers is not None  # At least one storage was unavailable.
             away = Retry(answers.retry_after_s, "; ".join(answers.unavailable.values()))
-            self._outbox.end_attempt(item, conflict.checkpoint, away)
+            self._outbox.end_attempt(item, call.checkpoint, away)
 
-    def _merge(self, conflict: Conflict, text: bytes, revision: int) -> None:
+    def _merge(self, call: UnfinishedCall, text: bytes, revision: int) -> None:
         """Merge the item's changes into the newer document and queue the write again. If the merge
         fails, end the attempt.
         """
         try:
-            self._merge_document(conflict.item, text, revision)
+            self._merge_document(call.item, text, revision)
         except Rejected as error:
-            self._outbox.end_attempt(conflict.item, conflict.checkpoint, error)
+            self._outbox.end_attempt(call.item, call.checkpoint, error)
             return
         failpoints.at("merged")
-        conflict.again()
+        call.again()
 
     def _merge_document(self, item: Item, text: bytes, revision: int) -> None:
         """Apply the changes of the item's links to the newer document. Raises Rejected."""

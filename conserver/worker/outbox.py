@@ -30,7 +30,7 @@ from conserver.telemetry import log
 from conserver.telemetry.redact import redact_texts
 from conserver.worker import spans, story
 from conserver.worker.checkpoint import Checkpoint, StartAnew, TakenAway
-from conserver.worker.conflicts import Conflict, Conflicts
+from conserver.worker.conflicts import Conflicts, UnfinishedCall
 from conserver.worker.departures import Departures
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.item import Item, OutcomeKind
@@ -214,7 +214,7 @@ class Outbox:
                 write.then(item)
             elif answer.kind in _NOT_DONE:
                 again = partial(self._write_again, write)
-                self._not_done(Conflict(item, write.checkpoint, again), answer)
+                self._not_done(UnfinishedCall(item, write.checkpoint, again), answer)
             else:
                 self.end_attempt(item, write.checkpoint, TakenAway())
 
@@ -236,12 +236,12 @@ class Outbox:
             if answer.kind == "settled":
                 settled.append(item)
             elif answer.kind in _NOT_DONE:
-                self._not_done(Conflict(item, None, partial(self.settle, item)), answer)
+                self._not_done(UnfinishedCall(item, None, partial(self.settle, item)), answer)
             else:
                 self._lost(item, repeats)
         self._departures.settled(settled)
 
-    def _not_done(self, call: Conflict, answer: calls.Answer) -> None:
+    def _not_done(self, call: UnfinishedCall, answer: calls.Answer) -> None:
         """Handle an item that Redis has not written or settled, and that this worker holds."""
         if answer.kind == "conflict":
             self._conflicts.resolve(call, answer)

@@ -12,8 +12,8 @@ import orjson
 import pytest
 import redis
 
-from conserver.coordinator.history import LEASE_S, History
-from conserver.coordinator.retrying_connection import Connections
+from conserver.coordinator.connections import Connections
+from conserver.coordinator.history_recorder import LEASE_S, HistoryRecorder
 from conserver.errors import OperationError
 from conserver.operations import audit, reload, workers
 from conserver.operations import history as operations
@@ -49,12 +49,14 @@ class Writers:
 
         async def run() -> None:
             connections = Connections(self._url)
-            made: dict[str, History] = {}
+            made: dict[str, HistoryRecorder] = {}
             for one in rounds:
                 for host, number in one:
-                    writer = made.setdefault(
-                        host, History(connections, host, {"calls": "main"}, log.get_logger())
-                    )
+                    if host not in made:
+                        made[host] = HistoryRecorder(
+                            connections, host, {"calls": "main"}, log.get_logger()
+                        )
+                    writer = made[host]
                     assert await writer._may_write() == (host == one[0][0])
                     if host == one[0][0]:
                         await writer._write_point(number)
@@ -123,7 +125,7 @@ def test_only_one_of_several_hosts_writes_and_rates_are_those_of_all(
     assert points(client, "", number - 1, 1)[0][4] is None  # Nobody knows what was before.
 
     async def two_rounds() -> None:
-        writer = History(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
+        writer = HistoryRecorder(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
         await writer._write_point(number - 1)
         later()
         await writer._write_point(number)
@@ -144,7 +146,7 @@ def test_a_host_that_was_started_again_counts_from_nothing(client: Any, redis_ur
     number = int(time.time()) // STEP_S
 
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", {}, log.get_logger())
+        writer = HistoryRecorder(Connections(redis_url), "a", {}, log.get_logger())
         beat(client, "a", 1000)
         await writer._write_point(number - 1)
         beat(client, "a", 30)
@@ -164,7 +166,7 @@ def test_a_host_that_meters_nothing_tells_what_all_have_done(client: Any, redis_
         client.hset(keys.host("a"), mapping={"workers": orjson.dumps([worker]), "chains": "{}"})
 
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
+        writer = HistoryRecorder(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
         beat_of(7, 100)
         await writer._write_point(number - 2)
         beat_of(7, 150)
@@ -188,7 +190,7 @@ def test_five_minutes_become_one_point_for_two_weeks(client: Any, redis_url: str
         client.setrange(FINE.key("calls"), FINE.offset(number), raw)
 
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
+        writer = HistoryRecorder(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
         await writer._write_point(end)
         await writer._connection.close()
 
@@ -205,7 +207,7 @@ def test_a_ring_takes_what_the_documentation_says_and_never_grows(
     client: Any, redis_url: str
 ) -> None:
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", {}, log.get_logger())
+        writer = HistoryRecorder(Connections(redis_url), "a", {}, log.get_logger())
         for number in (5, FINE.points + 4, FINE.points + 5, 10 * FINE.points):
             for ring in (FINE, COARSE):
                 await writer._store(ring, number, {"calls": [1.0] * 8})
@@ -225,7 +227,7 @@ def test_a_key_of_another_type_costs_its_own_list_only(client: Any, redis_url: s
     client.rpush("other", "x", "y")
 
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
+        writer = HistoryRecorder(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
         await writer._write_point(number)
         await writer._connection.close()
 

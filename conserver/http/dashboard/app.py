@@ -41,7 +41,7 @@ from conserver.http.dashboard import (
     waiting,
     workers,
 )
-from conserver.http.dashboard.faults import told
+from conserver.http.dashboard.faults import status_and_text
 from conserver.http.dashboard.live import Live
 from conserver.http.dashboard.pages import Page, Visit, route_of
 from conserver.http.dashboard.sessions import Sessions, new_cookie
@@ -183,7 +183,7 @@ def create(application: FastAPI, context: Context) -> ASGIApp:
 async def _failed(request: Request, error: Exception) -> Response:
     """Answers an error with a page."""
     dashboard: Dashboard = request.app.state.dashboard
-    status, text = told(error)
+    status, text = status_and_text(error)
     if isinstance(error, RedisError):
         log.get_logger().warning("redis_failed", error=str(error))
     token = getattr(request.state, "token", None) or (

@@ -14,7 +14,7 @@ from conserver.telemetry.redact import redact_text
 _STATUS_OF_KIND = {"invalid": 422, "not_found": 404, "conflict": 409, "failed": 500}
 
 
-def told(error: Exception) -> tuple[int, str]:
+def status_and_text(error: Exception) -> tuple[int, str]:
     """The HTTP status and the text for an error."""
     if isinstance(error, ProblemError):
         return error.status, redact_text(error.detail)

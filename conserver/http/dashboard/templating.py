@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 import conserver
 from conserver.http.dashboard import csrf
-from conserver.http.dashboard.faults import told
+from conserver.http.dashboard.faults import status_and_text
 from conserver.http.dashboard.pages import Page, Visit, quoted
 from conserver.operations.error_kinds import common_part
 
@@ -49,7 +49,7 @@ class Templates:
     def apology(self, error: Exception) -> str:
         """The live part of a page if rendering has failed: the error as a sentence."""
         words = Markup('<p class="said failed" role="alert">{}</p>')
-        return str(words.format(coded(told(error)[1])))
+        return str(words.format(coded(status_and_text(error)[1])))
 
     def _frame(self, visit: Visit) -> dict[str, Any]:
         """The values that every template gets."""

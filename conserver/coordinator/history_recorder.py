@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from redis.exceptions import RedisError
 
-from conserver.coordinator.retrying_connection import (
+from conserver.coordinator.connections import (
     AsyncConnection,
     Connections,
     describe,
@@ -49,7 +49,7 @@ Rates = tuple[float | None, float | None, float | None, float | None]
 """done_per_s, failed_per_s, p50_s, p95_s"""
 
 
-class History:
+class HistoryRecorder:
     """The duty of one coordinator."""
 
     def __init__(
