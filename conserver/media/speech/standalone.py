@@ -106,14 +106,19 @@ def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProces
     with environment, signals_blocked([signal.SIGINT]):
         process.start()
     theirs.close()
-    if not ours.poll(_READY_S_MAX):
-        process.kill()
-        raise NotStarted("the transcriber did not become ready")
     try:
+        if not ours.poll(_READY_S_MAX):
+            raise NotStarted("the transcriber did not become ready")
         ours.recv()
     except EOFError:
+        ours.close()
         process.join()
         raise NotStarted(f"the transcriber ended with code {process.exitcode}") from None
+    except BaseException:  # Ctrl-C, too, while it loads its models.
+        ours.close()
+        process.kill()
+        process.join()
+        raise
     return process, ours
 
 
