@@ -121,4 +121,3 @@ def test_a_return_that_reads_cancelled_documents_is_bounded_by_their_bytes(
         json_queue.run(operator_calls.cancel(key, item.token.encode(), cancelled))
     steps = [json_queue.return_items(one, keep_s=3600) for _ in range(4)]
     assert [(step.cancelled, step.left) for step in steps] == [(3, 5), (3, 2), (2, 0), (0, 0)]
-    assert json_queue.client.pttl("vcon:u7") <= 3_600_000

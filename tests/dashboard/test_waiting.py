@@ -97,7 +97,7 @@ def test_a_list_that_is_nowhere_is_refused(operator: Visitor, what: str) -> None
     secret = dict(operator.get().forms["act"].fields)["csrf"]
     refused = operator.http.post(f"/ui/lists/cals/{what}", data={"csrf": secret})
     assert refused.status_code == 404
-    assert "there is no list cals (did you mean `calls`?)" in refused.text
+    assert "there is no list cals (did you mean <code>calls</code>?)" in refused.text
 
 
 @pytest.mark.parametrize("path", ["lists/calls/retry", "lists/calls/empty"])
