@@ -8,8 +8,8 @@ from typing import Any, cast
 import structlog
 from structlog.testing import capture_logs
 
+from conserver.coordinator.connections import AsyncRetryingConnection
 from conserver.coordinator.data_loss import DataLoss
-from conserver.coordinator.retrying_connection import AsyncRetryingConnection
 
 COUNTED = [3, 0, 0, 0, 1]  # waiting, returned, suspects, parked, dead
 EMPTY = [0, 0, 0, 0, 0]
