@@ -28,7 +28,8 @@ from conserver.cli.waiting import Causes, StorageName, WaitingFor
 from conserver.errors import EXIT_FAILURE
 from conserver.operations import lists, words
 from conserver.operations import waiting as operation
-from conserver.operations.dead_letters import Progress, parse_age
+from conserver.operations.dead_letter_moves import Progress
+from conserver.operations.dead_letters import parse_age
 from conserver.operations.waiting import WaitingFilter
 
 Places = Annotated[
