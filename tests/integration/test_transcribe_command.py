@@ -188,33 +188,27 @@ def test_an_interrupt_ends_it_and_begins_nothing_more(tmp_path: Path) -> None:
 
 def test_an_interrupt_waits_for_no_recording(tmp_path: Path) -> None:
     """A pipe into which nobody writes takes longer than any recording."""
-    pipe = tmp_path / "call.wav"
+    broken, pipe, told = tmp_path / "broken.wav", tmp_path / "call.wav", tmp_path / "told"
+    broken.write_bytes(b"RIFF....")
     os.mkfifo(pipe)
-    with subprocess.Popen(
-        [sys.executable, "-m", "conserver", "transcribe", pipe, "--model", TINY.name],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=DATA, process_group=0, env=ENVIRONMENT,
-    ) as command:  # fmt: skip
-        writer = eventually(lambda: _opened(pipe), timeout_s=60)
+    words = [sys.executable, "-m", "conserver", "transcribe", "--model", TINY.name, broken, pipe]
+    with (
+        told.open("wb") as error,
+        subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=error, cwd=DATA, process_group=0, env=ENVIRONMENT
+        ) as command,
+    ):
+        # The threads of both have begun by then.
+        eventually(lambda: told.read_text().endswith("\n"), timeout_s=60)
         [transcriber] = [
             pid
             for pid in _children(command.pid)
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
         os.killpg(command.pid, signal.SIGINT)
-        out, error = command.communicate(timeout=60)
-        os.close(writer)
-    assert (command.returncode, out, error) == (130, b"", b"")
+        out, _ = command.communicate(timeout=60)
+    assert (command.returncode, out, len(told.read_text().splitlines())) == (130, b"", 1)
     assert not Path(f"/proc/{transcriber}").exists()
-
-
-def _opened(pipe: Path) -> int:
-    """A descriptor to write into a pipe that somebody reads; 0 if nobody reads it yet."""
-    try:
-        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return 0
 
 
 def _children(parent: int) -> list[int]:
