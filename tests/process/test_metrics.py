@@ -122,7 +122,8 @@ def test_counters_go_on_over_kills_and_a_reload(
     daemon = host.daemon
     work(client, host, 20)
     daemon.until(lambda: host.total("conserver_items_total", outcome="done") == 20)
-    assert host.total("conserver_items_claimed_total", list="in") == 20
+    # On a busy machine a worker may release some before it begins them, and claim them again.
+    assert host.total("conserver_items_claimed_total", list="in") >= 20
     assert host.total("conserver_link_duration_seconds_count", link="tag") == 20
     assert host.total("conserver_item_duration_seconds_count", chain="main") == 20
     for slot in (1, 2):
