@@ -5,7 +5,6 @@ Its exit code is 1 if a file could not be transcribed; standard error names the 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -157,7 +156,7 @@ def _transcribe(
                 for path, target, one in zip(files, targets, work, strict=True):
                     failed += not delivery.deliver(path, one.result, target)
             except KeyboardInterrupt:
-                _end_at_once(progress)
+                _end_at_once(transcriber, progress)
             finally:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)  # None of the rest is begun.
@@ -219,7 +218,7 @@ class _Stopped(Exception):
     """Raised in the threads of files, to end them when the command ends."""
 
 
-def _end_at_once(progress: Progress) -> NoReturn:
+def _end_at_once(transcriber: standalone.Running, progress: Progress) -> NoReturn:
     """End this process and its transcriber after Ctrl-C.
 
     The interpreter would first wait for the threads of files. One of them may be decoding a long
@@ -228,9 +227,7 @@ def _end_at_once(progress: Progress) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         progress.stop()  # It shows the cursor again.
-        for child in multiprocessing.active_children():
-            child.kill()
-            child.join()
+        transcriber.kill()
     finally:
         os._exit(EXIT_INTERRUPTED)
 

@@ -45,6 +45,7 @@ class Running:
     lifeline: Connection
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _failure: NotStarted | None = None
+    _killed: bool = False
 
     def revive(self) -> None:
         """Start a replacement if the process has died, as a supervisor does. Thread-safe.
@@ -55,7 +56,8 @@ class Running:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            if not self.process.is_alive():
+            # In this order: a process that `kill` has ended is not taken for one that has died.
+            if not self.process.is_alive() and not self._killed:
                 try:
                     self.again()
                 except NotStarted as error:
@@ -67,6 +69,16 @@ class Running:
         self.lifeline.close()
         self.process.join(_END_S_MAX)
         self.process, self.lifeline = _start(self.listener, self.options)
+
+    def kill(self) -> None:
+        """Kill the process at once, and a replacement that another thread is starting.
+
+        Waits for no other thread. Nothing is revived afterwards.
+        """
+        self._killed = True
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
 
     def close(self) -> None:
         """End it."""
