@@ -186,6 +186,34 @@ def test_an_interrupt_ends_it_and_begins_nothing_more(tmp_path: Path) -> None:
     assert (command.returncode, out, error) == (130, b"", b"")
 
 
+def test_an_interrupt_waits_for_no_recording(tmp_path: Path) -> None:
+    """A pipe into which nobody writes takes longer than any recording."""
+    broken, pipe, told = tmp_path / "broken.wav", tmp_path / "call.wav", tmp_path / "told"
+    broken.write_bytes(b"RIFF....")
+    os.mkfifo(pipe)
+    words = [sys.executable, "-m", "conserver", "transcribe", "--model", TINY.name, broken, pipe]
+    with (
+        told.open("wb") as error,
+        subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=error, cwd=DATA, process_group=0, env=ENVIRONMENT
+        ) as command,
+    ):
+        try:
+            # The threads of both have begun by then.
+            eventually(lambda: told.read_text().endswith("\n"), timeout_s=60)
+            [transcriber] = [
+                pid
+                for pid in _children(command.pid)
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+            os.killpg(command.pid, signal.SIGINT)
+            out, _ = command.communicate(timeout=60)
+        finally:
+            command.kill()
+    assert (command.returncode, out, len(told.read_text().splitlines())) == (130, b"", 1)
+    assert not Path(f"/proc/{transcriber}").exists()
+
+
 def _children(parent: int) -> list[int]:
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
     return [int(pid) for pid in children.split()]
