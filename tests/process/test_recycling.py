@@ -20,6 +20,9 @@ import redis
 from tests.daemon import Daemon, push, vcon
 from tests.helpers import LONG_S
 
+# A replacement starts in half a second; whoever stands still for as long sees a gap.
+pytestmark = pytest.mark.real_time
+
 PUSH_EVERY_S = 0.03
 
 
