@@ -96,13 +96,13 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
                          RedisJSON refuses the document (outcomes.py, outbox.py); two chains changed
                          it in ways that cannot be merged (conflicts.py); the record cannot be read
                          (intake.py); the URL to which the item's job must deliver its result has
-                         expired before the item could begin (queue/claim.lua)
+                         expired before the item could begin (refusals.py)
     unavailable          a storage is away, and the item is older than `give_up_s`; outcomes.py
-    poison, time_limit   `max_deliveries` deaths were counted for the item; queue/claim.lua
-    oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; claim.lua
+    poison, time_limit   `max_deliveries` deaths were counted for the item; worker/refusals.py
+    oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; refusals.py
 
-For what a worker has decided, worker/outbox.py calls queue/move.lua. claim.lua decides by itself,
-before the item runs.
+worker/intake.py asks refusals.py before an item begins. For all reasons worker/outbox.py calls
+queue/move.lua.
 
 An idle worker, step by step:
 
@@ -151,7 +151,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
    hold items, the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as
    begun (queue/begin.lua) before it runs. If this worker dies, too, step 5 counts that death.
-9. queue/claim.lua dead-letters an item with `max_deliveries` counted deaths. The reason is
+9. The next worker that claims an item with `max_deliveries` counted deaths does not begin it, and
+   dead-letters it (worker/refusals.py; a death of this worker is not counted). The reason is
    "poison", or "time_limit" if the last worker was killed for the item's time limit. The first
    death, which made the item a suspect, counts only if the item was over its time limit.
 10. If the item is not dead-lettered, worker/chain.py does not repeat the links that the last

@@ -65,7 +65,7 @@ class FakeWorker:
     def claim(self, most: int = 1, empty: bool = True) -> list[Claimed]:
         """Claim, and report to the coordinator as a worker with one thread does."""
         self.number += 1
-        demands = [calls.Demand(name, most, 3) for name in self.host.lists]
+        demands = [calls.Demand(name, most) for name in self.host.lists]
         call = calls.claim(self.host.id, self.consumer, self.number, empty, demands, LIMITS)
         claim = calls.read_claim(script.run(self.host.redis, call))
         assert not claim.void

@@ -28,7 +28,7 @@ class Consumer:
             self.id,
             self.number,
             True,
-            [calls.Demand(self.name, 100, 3)],
+            [calls.Demand(self.name, 100)],
             calls.ClaimLimits(),
         )
         return calls.read_claim(script.run(self.server, call)).items

@@ -43,26 +43,19 @@ def _claim(queue: Queue) -> Call:
     queue.supply("q", "u1", "u2")
     queue.push("q", document("u3"), "missing")
     queue.client.rpush("conserver:returned:q", record("t1", "back", state=b"{}"), "u2")
-    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4)], DEFAULT_LIMITS)
 
 
 def _claim_suspect(queue: Queue) -> Call:
     Consumer(queue)
     queue.suspect("s1")
     queue.suspect("s2")
-    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
-
-
-def _claim_poison(queue: Queue) -> Call:
-    Consumer(queue)
-    queue.suspect("s1", deaths=3)
-    queue.push("q", "u1")
-    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4)], DEFAULT_LIMITS)
 
 
 def _claim_of_nothing(queue: Queue) -> Call:
     Consumer(queue)
-    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4)], DEFAULT_LIMITS)
 
 
 def _write(queue: Queue) -> Call:
@@ -277,7 +270,7 @@ def _claim_jobs(queue: Queue) -> Call:
     queue.run(operator_calls.submit(Submission("q", "u1", "job-1", document("u1"))))
     queue.supply("q", "u2#by-hand")
     Consumer(queue)
-    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4)], DEFAULT_LIMITS)
 
 
 def _settle_jobs(queue: Queue) -> Call:
@@ -385,7 +378,7 @@ def _claim_expired(queue: Queue) -> Call:
     consumer = _callbacks(queue, "job-1")
     consumer.release(*consumer.holds.values())
     queue.client.hset("conserver:job:job-1", "callback_until_ms", 1)
-    return calls.claim("h1", "c1", 2, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+    return calls.claim("h1", "c1", 2, True, [Demand("q", 4)], DEFAULT_LIMITS)
 
 
 def _told(queue: Queue) -> Call:
@@ -433,7 +426,6 @@ EXAMPLES: dict[str, Example] = {
     "beat": _beat,
     "claim": _claim,
     "claim a suspect": _claim_suspect,
-    "claim with poison": _claim_poison,
     "claim of nothing": _claim_of_nothing,
     "write": _write,
     "write what was pushed": _write_inline,

@@ -24,6 +24,8 @@ from conserver.queue.calls import Answer, Claim, ClaimLimits, Demand
 from conserver.queue.host_calls import Returned
 from conserver.queue.record import Claimed, parse
 from conserver.queue.script import Call
+from conserver.worker.item import ChainOutcome
+from conserver.worker.refusals import refusal
 
 FAR_MS = 7_258_118_400_000
 NEWEST = 9_000_000_000_000_000  # a revision that no document will have
@@ -257,7 +259,7 @@ class Consumer:
             self.id,
             self.number,
             not self.holds if empty is None else empty,
-            [Demand(name, most, self.max_deliveries) for name in self.lists],
+            [Demand(name, most) for name in self.lists],
             self.limits,
         )
         claim = calls.read_claim(self.send(call))
@@ -351,6 +353,13 @@ class Consumer:
         reason = orjson.dumps({"reason": why})
         moves = [calls.Move(i.token, i.epoch, state, i.revision, why=reason) for i in items]
         return self._moved(items, calls.move("dead", self.id, moves, keep_s))
+
+    def refuse(self, item: Claimed) -> ChainOutcome:
+        """Dead-letter an item that must not run, as a worker does. Says why."""
+        refused = refusal(item, self.max_deliveries, self.limits.payload_bytes)
+        assert refused is not None
+        self.dead_letter(item, why=refused.reason)
+        return refused
 
     def begin(self, item: Claimed) -> int:
         """Mark a suspect as begun."""

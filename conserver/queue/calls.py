@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import orjson
-
 from conserver.queue import keys
 from conserver.queue.record import Claimed, parse_claimed
 from conserver.queue.script import Call
@@ -42,7 +40,6 @@ class Demand(NamedTuple):
 
     list: str
     most: int
-    max_deliveries: int
 
 
 class ClaimLimits(NamedTuple):
@@ -51,20 +48,10 @@ class ClaimLimits(NamedTuple):
     most: int = BATCH_ITEMS
     most_bytes: int = BATCH_BYTES
     etags: int = 0  # 1: return the ETags of earlier writes to storages
-    payload_bytes: int = 8 * 1024 * 1024
+    payload_bytes: int = 8 * 1024 * 1024  # a larger payload is cut in the answer
     parked_cap: int = 100_000
     job_keep_s: int = 3600  # how long a job is kept after its end
     job_max_s: int = 604_800  # how long a job is kept at most
-    dead_letter_s: int = 0  # how long the document of a dead letter is kept; 0: for ever
-
-
-class DeadLettered(NamedTuple):
-    """An item that a claim made a dead letter: the beginning of its payload (the whole payload of a
-    notification), and the reason.
-    """
-
-    payload: bytes
-    why: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -72,17 +59,15 @@ class Claim:
     """The answer to a claim.
 
     more: how many items still wait in the lists that it claimed from. suspects: how many suspects
-    wait. broken: pairs of a key that cannot be used and its type. dead_lettered: the items that
-    this claim made dead letters. throttled: links that must not be called, and for how many
-    seconds. void: the registration is void, so the worker must end. late: Redis has answered a
-    claim with a higher number before.
+    wait. broken: pairs of a key that cannot be used and its type. throttled: links that must not be
+    called, and for how many seconds. void: the registration is void, so the worker must end. late:
+    Redis has answered a claim with a higher number before.
     """
 
     items: list[Claimed]
     more: int = 0
     suspects: int = 0
     broken: Sequence[tuple[str, str]] = ()
-    dead_lettered: Sequence[DeadLettered] = ()
     throttled: Sequence[tuple[str, float]] = ()
     void: bool = False
     late: bool = False
@@ -108,7 +93,7 @@ def claim(
     args: list[str | int] = [consumer, number, "1" if empty else "0", *limits]
     for demand in demands:
         names.append(demand.list)
-        args += demand[1:]
+        args.append(demand.most)
     return Call("claim", names, args, known)
 
 
@@ -118,16 +103,12 @@ def read_claim(reply: list[Any]) -> Claim:
         return Claim([], void=True)
     if reply[0] == b"late":
         return Claim([], late=True)
-    _, more, suspects, broken, items, dead_lettered, throttled = reply
+    _, more, suspects, broken, items, throttled = reply
     return Claim(
         items=[parse_claimed(entry) for entry in items],
         more=int(more),
         suspects=int(suspects),
         broken=[(broken[i].decode(), broken[i + 1].decode()) for i in range(0, len(broken), 2)],
-        dead_lettered=[
-            DeadLettered(dead_lettered[i], orjson.loads(dead_lettered[i + 1]))
-            for i in range(0, len(dead_lettered), 2)
-        ],
         throttled=[
             (throttled[i].decode(), throttled[i + 1] / 1000) for i in range(0, len(throttled), 2)
         ],

@@ -6,21 +6,21 @@
 --       4 most items   5 most bytes of documents   6 "1" to return ETags   7 largest payload
 --       8 cap on parked   9 seconds that a job is kept after its end   10 seconds that a job is
 --       kept at most
---       11 seconds that a dead letter's document is kept (0: for ever)
---       12.. for each list: most items, max_deliveries; then, if the claim is repeated,
---       the tokens that the worker already holds: their records are left out of the answer
+--       11.. for each list: most items; then, if the claim is repeated, the tokens that the
+--       worker already holds: their records are left out of the answer
 -- Answer {"void"} (the consumer's registration is void), {"late", number}, or a list:
 --       1 "ok"   2 how many items still wait on the lists   3 how many suspects wait
 --       4 pairs in a flat list: a key that cannot be used, its type
 --       5 the claimed items (see Item)
---       6 pairs in a flat list, one for each dead letter that this claim has made: the payload (cut
---       to 256 bytes, except for notifications), the reason
---       7 pairs in a flat list: a throttled link, for how many ms it still is
+--       6 pairs in a flat list: a throttled link, for how many ms it still is
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
---       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced
---       the document that the record's state describes. An answer with at most FEW items also has
---       the text of each small stored document, as a seventh element of the item.
+--       RedisJSON), "missing" or "type:<TYPE> <key>"; or, for an item that must not run, "cut"
+--       (its payload is too large: the record has the first 64 KiB, text is the length) or
+--       "expired" (text is for how many seconds the presigned URL of its callback has been
+--       expired). replaced is "1" if a producer has replaced the document that the record's state
+--       describes. An answer with at most FEW items also has the text of each small stored
+--       document, as a seventh element of the item.
 --
 -- The registration stores the number of the latest claim. A lower number is late: the script does
 -- nothing. An equal number is a repetition: the script returns the items that the consumer still
@@ -35,7 +35,7 @@ local field = 'consumer:' .. consumer
 local registered, holds = read('HGET', KEYS[1], field), read('HLEN', inflight)
 if registered == nil or holds == nil then
   local key = registered == nil and KEYS[1] or inflight
-  return { 'ok', 0, 0, { key, kind_of(key) }, {}, {}, {} }
+  return { 'ok', 0, 0, { key, kind_of(key) }, {}, {} }
 end
 if not registered or registered == 'void' then
   return { 'void' }
@@ -46,13 +46,12 @@ if number < registered then
 end
 
 local now = now_us()
-local items, bytes, broken, dead_lettered, throttled = {}, 0, {}, {}, {}
+local items, bytes, broken, throttled = {}, 0, {}, {}
 local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
-local keep_letters_s = tonumber(ARGV[11])
 local NO_TAGS = {}
 
--- The caller logs the new dead letters; a repeated claim does not report them again. An answer with
--- few items contains small documents, because that costs less than a second round trip for them.
+-- An answer with few items contains small documents, because that costs less than a second round
+-- trip for them.
 local FEW, SMALL = 2, 16384
 local function answer(more, suspects)
   for index = 1, #items <= FEW and #items or 0 do
@@ -61,15 +60,34 @@ local function answer(more, suspects)
       item[7] = redis.call('GET', 'vcon:' .. parse(item[1]).payload)
     end
   end
-  return { 'ok', more, suspects, broken, items, dead_lettered, throttled }
+  return { 'ok', more, suspects, broken, items, throttled }
+end
+
+-- Returns for how many seconds the presigned URL of an item's callback has been expired; nil if the
+-- URL is still valid, or if the item has saved progress. An item with an expired URL does not
+-- begin, because its result could not be delivered.
+local function expired_s(token, state)
+  local job = state == '' and job_of(token)
+  local known = job and job_read(job)
+  local until_ms = known and not ENDS[known[1]] and tonumber(known[4] or nil)
+  local left_ms = until_ms and until_ms - now / 1000
+  return left_ms and left_ms <= 0 and math.floor(-left_ms / 1000) or nil
 end
 
 -- Builds the answer's entry for a claimed item. record: nil for an item that was never claimed
 -- before.
-local function present(text, payload, record)
+local function present(token, text, payload, record)
   -- Redis needs about four times as long for a byte of a payload, which passes through Lua, as for
   -- a byte of a document that the worker reads with GET. So the byte counts four times.
   bytes = bytes + 4 * #payload
+  if #payload > most_payload then
+    local beginning = string.sub(text, 1, #text - #payload + LARGE)
+    return { beginning, 'cut', whole(#payload), '0', '', NO_TAGS }
+  end
+  local late_s = expired_s(token, record and record.state or '')
+  if late_s then
+    return { text, 'expired', whole(late_s), '0', '', NO_TAGS }
+  end
   if string.byte(payload, 1) == 123 then -- "{": the payload is the document
     return { text, 'inline', '', '0', '', NO_TAGS }
   end
@@ -102,14 +120,14 @@ end
 -- check (stray.lua) returns it later.
 local function claimed_before()
   local known = {}
-  for index = 12 + 2 * (#KEYS - 3), #ARGV do
+  for index = 8 + #KEYS, #ARGV do
     known[ARGV[index]] = true
   end
   for _, token in ipairs(redis.call('HKEYS', inflight)) do
     local text = not known[token] and redis.call('HGET', inflight, token)
     local record = text and parse(text)
     if record and record.epoch == ARGV[2] then
-      items[#items + 1] = present(text, record.payload, record)
+      items[#items + 1] = present(token, text, record.payload, record)
     end
   end
 end
@@ -123,84 +141,10 @@ end
 begin_writing()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
--- Returns the reason of a dead letter for an item with max_deliveries counted deaths; it says how
--- the last worker died. The death by which an item becomes a suspect is counted only if the item
--- was over its time limit: otherwise another item may have caused that death.
-local function poison(record)
-  local error = 'its worker died ' .. record.deaths
-    .. (record.deaths == 1 and ' time' or ' times') .. ' with nothing else to blame'
-  if record.note == '' then
-    return { reason = 'poison', error = error }
-  end
-  local text = string.gsub(string.sub(record.note, 2), '%%(%x%x)', function(hex)
-    return string.char(tonumber(hex, 16))
-  end)
-  -- The item has left its list by now: a note that cannot be parsed must not raise an error.
-  local good, note = pcall(cjson.decode, text)
-  if not good or type(note) ~= 'table' then
-    return { reason = 'poison', error = error }
-  end
-  note.reason = note.reason or 'poison'
-  note.error = error .. '; the last time it ' .. tostring(note.error)
-  return note
-end
-
 -- Reports a key that cannot be used, once per claim.
 local function tell(key, kind)
   broken[#broken + 1] = key
   broken[#broken + 1] = kind
-end
-
--- Returns for how many seconds the presigned URL of an item's callback has been expired; nil if the
--- URL is still valid, or if the item has saved progress. An item with an expired URL does not
--- begin, because its result could not be delivered.
-local function expired_s(token, state)
-  local job = state == '' and job_of(token)
-  local known = job and job_read(job)
-  local until_ms = known and not ENDS[known[1]] and tonumber(known[4] or nil)
-  local left_ms = until_ms and until_ms - now / 1000
-  return left_ms and left_ms <= 0 and math.floor(-left_ms / 1000) or nil
-end
-
--- Returns the reason of a dead letter for an item that must not run, or nil if it may run. record:
--- nil for an item that was never claimed before.
-local function why_not(record, token, payload, max_deliveries)
-  if record and record.deaths >= max_deliveries then
-    return poison(record)
-  elseif #payload > most_payload then
-    local error = 'the pushed document has ' .. #payload .. ' bytes, more than ' .. most_payload
-      .. ': store it at vcon:<uuid> and push its uuid instead'
-    return { reason = 'oversized', error = error }
-  end
-  local late_s = expired_s(token, record and record.state or '')
-  if late_s then
-    local error = 'the presigned URL of its callback expired ' .. whole(late_s)
-      .. ' s before it could begin: submit it again with a new one'
-    return { reason = 'rejected', error = error }
-  end
-end
-
--- Dead-letters an item that must not run.
-local BLOCKED_MS = 30000
-local function refuse(record, reason)
-  local kept = cannot_notify(record.token, 'failed')
-  if kept then
-    -- The notification cannot be queued, because conserver:notifications has the wrong type. Park
-    -- the item, and report the key.
-    local due_ms = whole(now / 1000 + BLOCKED_MS)
-    redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
-    set_job_status(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms)
-    tell(NOTIFICATIONS, kept)
-    return
-  end
-  reason.token, reason.list, reason.deliveries = record.token, record.list, record.deaths
-  reason.time_ms = math.floor(now / 1000)
-  local why = cjson.encode(reason)
-  dead_letter(record, why, now / 1000)
-  expire_with_record(record, keep_letters_s, now)
-  local shown = record.list == NOTIFICATIONS and LARGE or 256
-  dead_lettered[#dead_lettered + 1] = string.sub(record.payload, 1, shown)
-  dead_lettered[#dead_lettered + 1] = why
 end
 
 -- Claims elements that were popped from `key`, the head of the list first. Returns how many were
@@ -210,8 +154,8 @@ end
 -- the script reads their documents. Items beyond the byte limit then go back to `key`.
 local taken, moment = 0, '.' .. whole(now) .. '.'
 local fresh = ' ' .. ARGV[2] .. ' 0 - ' .. whole(math.floor(now / 1000)) .. ' 0 0 0 '
-local function take(key, list, popped, max_deliveries)
-  local claimed, refused, flat, new_jobs = {}, {}, {}, {}
+local function take(key, list, popped)
+  local claimed, flat, new_jobs = {}, {}, {}
   for _, text in ipairs(popped) do
     local record = parse(text)
     local token, payload, new
@@ -230,22 +174,13 @@ local function take(key, list, popped, max_deliveries)
       end
       new = '\1' .. token .. fresh .. list .. '\n' .. payload
     end
-    local reason = why_not(record, token, payload, max_deliveries)
-    if reason then
-      refused[#refused + 1] = { record or parse(new), reason }
-      bytes = bytes + 4 * #payload
-    else
-      claimed[#claimed + 1] = { token, new, payload, text, record }
-      flat[#flat + 1], flat[#flat + 2] = token, new
-    end
+    claimed[#claimed + 1] = { token, new, payload, text, record }
+    flat[#flat + 1], flat[#flat + 2] = token, new
   end
   in_pieces('HSET', inflight, flat)
   for _, new_job in ipairs(new_jobs) do
     -- An error must not stop the item: the Redis user may lack the permission for HINCRBY.
     pcall(make_job, new_job[1], list, new_job[2], 'queued', ARGV[9], ARGV[10])
-  end
-  for _, pair in ipairs(refused) do
-    refuse(pair[1], pair[2])
   end
   local before = #items
   for index, entry in ipairs(claimed) do
@@ -256,7 +191,7 @@ local function take(key, list, popped, max_deliveries)
       end
       break
     end
-    items[#items + 1] = present(entry[2], entry[3], entry[5])
+    items[#items + 1] = present(entry[1], entry[2], entry[3], entry[5])
     set_job_status(entry[1], 'processing', 'retry_at_ms', '')
   end
   return #items - before
@@ -298,9 +233,9 @@ if control_kind ~= 'hash' and control_kind ~= 'none' then
   tell(KEYS[3], control_kind) -- which lists were paused is unknown: all are served
 end
 for index = 4, #KEYS do
-  local list, argument = KEYS[index], 12 + (index - 4) * 2
+  local list = KEYS[index]
   if not (control_kind == 'hash' and redis.call('HEXISTS', KEYS[3], 'paused:' .. list) == 1) then
-    lists[#lists + 1] = { list, tonumber(ARGV[argument]), tonumber(ARGV[argument + 1]) }
+    lists[#lists + 1] = { list, tonumber(ARGV[7 + index]) }
   end
 end
 
@@ -344,32 +279,24 @@ local alone = ARGV[3] == '1' and not runs and holds == 0
 for _, entry in ipairs(lists) do
   local key = 'conserver:suspects:' .. entry[1]
   local waiting = count('LLEN', key, entry[1])
-  local tries = 16
-  if alone and waiting > 0 and may_run_alone(entry[1]) then
-    while waiting > 0 and #items == 0 and tries > 0 and bytes < most_bytes do
-      take(key, entry[1], redis.call('LPOP', key, 1), entry[3])
-      waiting, tries = waiting - 1, tries - 1
-    end
-  end
   suspects = suspects + waiting
-  if #items > 0 then
-    local record = parse(items[1][1])
-    redis.call('HSET', KEYS[1], 'suspect', consumer .. ' ' .. record.token)
-    return answer(0, suspects)
+  if alone and waiting > 0 and may_run_alone(entry[1]) then
+    take(key, entry[1], redis.call('LPOP', key, 1))
+    redis.call('HSET', KEYS[1], 'suspect', consumer .. ' ' .. parse(items[1][1]).token)
+    return answer(0, suspects - 1)
   end
 end
 
 -- Claims from one key of a list up to the limits. Returns how many more may be taken from the list.
 local CHUNK = 8
 local more = 0
-local function drain(key, list, left, max_deliveries)
-  local waiting = redis.call('LLEN', key)
-  local tries, chunk = left + 16, 1
-  while waiting > 0 and tries > 0 and left > 0 and #items < most and bytes < most_bytes do
+local function drain(key, list, left)
+  local waiting, chunk = redis.call('LLEN', key), 1
+  while waiting > 0 and left > 0 and #items < most and bytes < most_bytes do
     local before = bytes
-    local popped = redis.call('LPOP', key, math.min(chunk, tries, left, most - #items))
-    left = left - take(key, list, popped, max_deliveries)
-    tries, waiting = tries - #popped, redis.call('LLEN', key)
+    local popped = redis.call('LPOP', key, math.min(chunk, left, most - #items))
+    left = left - take(key, list, popped)
+    waiting = redis.call('LLEN', key)
     -- Small items are popped a few at a time; the next ones may be large.
     chunk = bytes - before <= SMALL * #popped and CHUNK or 1
   end
@@ -378,7 +305,7 @@ local function drain(key, list, left, max_deliveries)
 end
 
 for _, entry in ipairs(lists) do
-  local list, left, max_deliveries = entry[1], entry[2], entry[3]
+  local list, left = entry[1], entry[2]
   local returned = count('LLEN', 'conserver:returned:' .. list, list) > 0
   local good, kind = usable(list)
   local fresh_waits = good and kind == 'list'
@@ -388,10 +315,10 @@ for _, entry in ipairs(lists) do
   end
   if (returned or fresh_waits) and not shut[list] and can_dead_letter(list) then
     if returned then
-      left = drain('conserver:returned:' .. list, list, left, max_deliveries)
+      left = drain('conserver:returned:' .. list, list, left)
     end
     if fresh_waits then
-      drain(list, list, left, max_deliveries)
+      drain(list, list, left)
     end
   end
 end

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from types import NoneType
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -24,9 +25,12 @@ class Claimed:
 
     what: where the item's document is: "inline" (the payload is the document), "stored" (at
     `vcon:<uuid>`, with `length` bytes; `text` has it, or is b"": read it with GET), "text" (`text`
-    has it: a RedisJSON value), "missing", or "type:<TYPE> <key>" if the key has the wrong type.
+    has it: a RedisJSON value), "missing", or "type:<TYPE> <key>" if the key has the wrong type. For
+    an item that must not run: "cut" (`payload` has the first 64 KiB of `length` bytes) or "expired"
+    (`text` says for how many seconds the URL of its job's callback has been expired).
     revision: of the document; 0 for an inline document. replaced: another program has replaced the
-    document that `state` describes. etags: storage -> ETag of the document in that storage.
+    document that `state` describes. etags: storage -> ETag of the document in that storage. note:
+    `last_death`, percent-encoded.
     """
 
     token: str
@@ -43,11 +47,21 @@ class Claimed:
     revision: int = 0
     replaced: bool = False
     etags: dict[str, str] = field(default_factory=dict)
+    note: bytes = b""
 
     @property
     def job(self) -> str:
         """The job that the item belongs to, from the end of its token; "" for none."""
         return self.token.partition("#")[2]
+
+    @property
+    def last_death(self) -> dict[str, str]:
+        """The note about the last death that the item was blamed for (Blame.notes); {} for none."""
+        try:
+            note = orjson.loads(unquote_to_bytes(self.note))
+        except ValueError:  # There is none, or another program has written the record.
+            return {}
+        return {k: str(v) for k, v in note.items()} if isinstance(note, dict) else {}
 
 
 def split_job(payload: bytes) -> tuple[bytes, str]:
@@ -77,16 +91,17 @@ def parse(record: bytes) -> Claimed:
         list=name.decode(),
         state=body[:state_bytes],
         payload=body[state_bytes:],
+        note=flags.partition(b":")[2],
     )
 
 
 def parse_claimed(entry: list[Any]) -> Claimed:
-    """Parse one item of claim.lua's answer: [record, what, text (or the length of a stored
-    document), revision, replaced, [ETag field, value, ...]]. A small stored document may follow.
+    """Parse one item of claim.lua's answer: [record, what, text (or a length), revision, replaced,
+    [ETag field, value, ...]]. A small stored document may follow.
     """
     claimed = parse(entry[0])
     claimed.what = entry[1].decode()
-    if claimed.what == "stored":
+    if claimed.what in ("stored", "cut"):
         claimed.length = int(entry[2])
         claimed.text = entry[6] if len(entry) > 6 else b""
     else:

@@ -11,8 +11,8 @@ depend on each other. By subject:
     chains, links, checkpoints  chain.py, link_context.py, checkpoint.py; threads: pool.py,
                                 work_queue.py, inbox.py
     settle, park, dead-letter   outcomes.py decides, outbox.py sends, settlement.py, conflicts.py;
-                                departures.py logs and counts, also the dead letters that
-                                claim.lua makes
+                                departures.py logs and counts
+    items that must not run     refusals.py
     storages                    writers.py, breaker.py; look-ups: document_loader.py
     jobs, stories               job_hints.py, story.py; callbacks of jobs: notifiers.py
     metrics, traces             meters.py, spans.py

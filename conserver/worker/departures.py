@@ -1,8 +1,7 @@
 """Departures: records that an item has left this worker, and how.
 
 Each departure goes into the log, SharedStatus, the meters, and the item's story and span. If the
-item was a notification, the job that asked for the callback is updated, too. Departures also logs
-and counts the dead letters that claim.lua makes, although this worker never held those items.
+item was a notification, the job that asked for the callback is updated, too.
 """
 
 from __future__ import annotations
@@ -15,11 +14,9 @@ from typing import Any
 import orjson
 
 from conserver.errors import with_type
-from conserver.outbound import event as events
 from conserver.outbound.event import Event
 from conserver.process.boot import Boot
-from conserver.queue import calls, keys
-from conserver.queue.names import name_of
+from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
@@ -108,40 +105,16 @@ class Departures:
 
     def dead_lettered(self, item: Item, why: Mapping[str, Any]) -> None:
         """Record that the item became a dead letter. why: see Item.dead_letter_reason."""
-        event = item.notification.event if item.notification is not None else None
-        error = self._tell_dead_letter(item.log_fields(), item.route.name, why, event)
-        self._teller.end(item, "failed", text=f"{why['reason']}: {error}")
-        self._leave(item, "dead_letter", why["reason"], why["error"])
-
-    def dead_lettered_by_claim(self, dead: calls.DeadLettered, chain: str) -> None:
-        """Record that claim.lua has dead-lettered an item that must not run."""
-        event = None
-        if dead.why["list"] == keys.NOTIFICATIONS:
-            try:
-                event = events.parse(dead.payload)
-            except ValueError:  # It is not a notification, or too large for one.
-                event = None
-        names = {"vcon": name_of(dead.payload), "chain": chain}
-        self._tell_dead_letter(names, chain, dead.why, event)
-
-    def _tell_dead_letter(
-        self, names: Mapping[str, Any], chain: str, why: Mapping[str, Any], event: Event | None
-    ) -> str:
-        """Log and count a dead letter. Returns its error, with the type of the exception.
-
-        Args:
-            names: the fields of the log line that identify the item.
-            event: if the item was a notification, the event that it was to deliver.
-        """
         error = with_type(why.get("type", ""), str(why["error"]))
         fields = {name: why[name] for name in _DEAD_LETTER_FIELDS if name in why}
-        self._log.error("dead_letter", **names, list=why["list"], error=error, **fields)
+        self._log.error("dead_letter", **item.log_fields(), list=why["list"], error=error, **fields)
         self._status.count(failed=1)
         if self._meters is not None:
-            self._meters.dead_lettered(chain, str(why.get("reason", "")))
-        if event is not None:
-            self._tell_job(event, str(why["error"]))
-        return error
+            self._meters.dead_lettered(item.route.name, why["reason"])
+        if item.notification is not None:
+            self._tell_job(item.notification.event, str(why["error"]))
+        self._teller.end(item, "failed", text=f"{why['reason']}: {error}")
+        self._leave(item, "dead_letter", why["reason"], why["error"])
 
     def _tell_job(self, event: Event, error: str = "") -> None:
         """Record in the job whether its notification was delivered. error: why not, or ""."""

@@ -9,6 +9,7 @@
 3. The intake reads the documents of claimed items (document_loader.py) and hands the items to the
    chain threads. If an earlier worker has finished an item's links, the item is stored instead.
 4. A suspect runs alone. The intake marks it as started in Redis before it reads the document.
+5. An item that must not run (refusals.py) is dead-lettered without being started.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
 from conserver.worker import spans
 from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
-from conserver.worker.departures import Departures
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
@@ -39,6 +39,7 @@ from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
 from conserver.worker.prefetch import Prefetch
 from conserver.worker.rates import Rates
+from conserver.worker.refusals import refusal
 from conserver.worker.routes import Routes
 from conserver.worker.story import Teller
 
@@ -58,7 +59,6 @@ class Intake:
         held: HeldItems,
         documents: DocumentLoader,
         outcomes: OutcomeHandler,
-        departures: Departures,
         rates: Rates,
         teller: Teller,
         notifiers: Notifiers,
@@ -74,7 +74,6 @@ class Intake:
         self._held = held
         self._documents = documents
         self._outcomes = outcomes
-        self._departures = departures
         self._rates = rates
         self._teller = teller
         self._log = log.get_logger()
@@ -90,7 +89,6 @@ class Intake:
             parked_cap=boot.settings.parked_cap,
             job_keep_s=boot.settings.job_expiry_s,
             job_max_s=boot.settings.job_max_s,
-            dead_letter_s=boot.settings.dlq_expiry_s,
         )
 
     # ---- called by the worker loop ---------------------------------------------------------------
@@ -201,7 +199,7 @@ class Intake:
             most_bytes=min(calls.BATCH_BYTES, HELD_BYTES_MAX - self._held.document_bytes),
         )
         demands = [
-            calls.Demand(name, room[route.name], route.config.max_deliveries)
+            calls.Demand(name, room[route.name])
             for name, route in self._routes.in_order()
             if route.name in room
         ]
@@ -225,8 +223,6 @@ class Intake:
             self._rates.throttles.learn(claim.throttled)
         for key, kind in claim.broken:
             self._complaints.tell(key, kind)
-        for dead in claim.dead_lettered:
-            self._departures.dead_lettered_by_claim(dead, self._routes.of(dead.why["list"]).name)
         if claim.items:
             self._admit(claim.items, began_ns)
             self._boot.status.state = State.WORKING
@@ -246,7 +242,7 @@ class Intake:
 
     def _admit(self, claimed: Sequence[Claimed], began_ns: int) -> None:
         """Hold the claimed items and read their documents. Then hand each item to the chain
-        threads, to the notifiers, or to be stored.
+        threads, to the notifiers, or to be stored or dead-lettered.
         """
         if self._meters is not None:
             self._meters.claimed(claimed)
@@ -259,13 +255,12 @@ class Intake:
         for item in new:
             one = item.claimed
             self._teller.begin(item)
-            if one.replaced:
-                # The record lists links as done, but the new document lacks their changes.
-                self._log.info(
-                    "started_anew", **item.log_fields(), reason="its document was replaced"
-                )
-                item.start_anew()
+            # All other items save the call.
+            if one.deaths or one.replaced or one.what in ("cut", "expired"):
+                self._judge(item)
             self._held.add(item)
+            if one.suspect:
+                self._held.suspect = item  # Nothing else is claimed until it has left.
             if item.outcome is not None:
                 self._outcomes.chain_ended(item)
             # A suspect is marked before its document is read, because reading may kill the worker.
@@ -301,9 +296,21 @@ class Intake:
             outcome, progress, state = ChainOutcome(OutcomeKind.REJECTED, reason), Progress(), b""
         item = self._held.new_item(claimed, self._routes.of(claimed.list), progress, now_s)
         item.saved_state, item.outcome = state, outcome
-        if claimed.what != "inline":
+        if claimed.payload[:1] != b"{":
             item.uuid = claimed.payload.decode("utf-8", "replace")
         return item
+
+    def _judge(self, item: Item) -> None:
+        """Refuse an item that must not run. Start an item anew whose document was replaced."""
+        claimed, config = item.claimed, item.route.config
+        refused = refusal(claimed, config.max_deliveries, self._limits.payload_bytes)
+        if refused is not None:
+            item.outcome = refused
+            self._notifiers.recognize(item)
+        elif claimed.replaced:
+            # The record lists links as done, but the new document lacks their changes.
+            self._log.info("started_anew", **item.log_fields(), reason="its document was replaced")
+            item.start_anew()
 
     def _start_suspect(self, item: Item) -> bool:
         """Mark a suspect as started. From now on a death of this worker counts against it.
@@ -311,7 +318,6 @@ class Intake:
         Returns:
             False if another consumer has the item.
         """
-        self._held.suspect = item
         self._log.warning("suspect_begun", **item.log_fields(), deliveries=item.claimed.deaths)
         begin = calls.begin(self._boot.consumer, item.token, item.claimed.epoch)
         if self._redis.call(begin):

@@ -23,6 +23,7 @@ how step 2 ended, and decides the next step (OutcomeHandler.chain_ended):
     REJECTED    a link raised Rejected or returned   dead-lettered
                 no vCon; or the document or the
                 record cannot be processed
+    REFUSED     the item must not run: refusals.py   dead-lettered, with its record as it is
     START_ANEW  a checkpoint found another document  step 2 again, from that document
                 in Redis (see conflicts.py)
     LOST        a checkpoint found that another      removed from this worker; nothing is written
@@ -107,6 +108,7 @@ class OutcomeKind(enum.Enum):
     RETRY = "retry"
     FAILED = "failed"
     REJECTED = "rejected"
+    REFUSED = "refused"
     START_ANEW = "start_anew"
     LOST = "lost"
     RATE = "rate"
@@ -117,7 +119,8 @@ class ChainOutcome:
     """How a run through the links ended.
 
     link: the link that ended the run. error_type, message, traceback: of the exception that the
-    link raised. after_s: the delay that the link asked for.
+    link raised. after_s: the delay that the link asked for. reason: of the dead letter, if the kind
+    is REFUSED; link is then the link that ran when the last worker died.
     """
 
     kind: OutcomeKind
@@ -126,6 +129,7 @@ class ChainOutcome:
     traceback: str = ""
     link: str = ""
     after_s: float | None = None
+    reason: str = ""
 
     @property
     def said(self) -> str:
@@ -274,9 +278,7 @@ class Item:
         """The explanation that is kept with the item's dead letter. Secrets in it are redacted.
 
         Args:
-            reason: rejected, failed or unavailable. (claim.lua makes the dead letters with the
-                reasons poison, time_limit and oversized. It also rejects the items of jobs whose
-                callback URL has expired.)
+            reason: rejected, failed, unavailable, poison, time_limit or oversized.
             error: what happened, for people.
             storage: the storage that failed. If it is empty, the outcome's link is named.
         """
@@ -295,8 +297,10 @@ class Item:
         if storage:
             why["storage"] = storage
         elif outcome is not None and outcome.link:
-            trace = redact_text(outcome.traceback)
-            why.update(link=outcome.link, type=outcome.error_type, traceback=trace)
+            why["link"] = outcome.link
+            if outcome.kind is not OutcomeKind.REFUSED:
+                trace = redact_text(outcome.traceback)
+                why.update(type=outcome.error_type, traceback=trace)
         return why
 
 

@@ -13,6 +13,7 @@ the document from Redis or, if Redis has none, from the storages.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -80,15 +81,21 @@ class Notifiers:
 
     # ---- delivering ------------------------------------------------------------------------------
 
+    def recognize(self, item: Item) -> None:
+        """Parse the payload of an item, if it is a notification; its callback is not read yet."""
+        if item.route is self._route:
+            with suppress(ValueError):
+                event = events.parse(item.claimed.payload)
+                item.uuid, item.notification = event.uuid, Notification(event, None)
+
     def admit(self, item: Item) -> None:
         """Read a claimed notification's callback and document, then hand it to a thread."""
         item.text = item.claimed.payload
-        try:
-            event = events.parse(item.claimed.payload)
-        except ValueError:  # Not a notification: the link rejects it.
+        self.recognize(item)
+        if item.notification is None:  # It is another document: the link rejects it.
             self._put(item)
             return
-        item.uuid = event.uuid
+        event = item.notification.event
         item.notification = Notification(event, self._callback_of(event.job))
         if not item.notification.wants_document:
             self._put(item)

@@ -344,7 +344,9 @@ def _write_call(item: Item) -> calls.Write:
 
 
 def _move(item: Item) -> calls.Move:
-    """The move of an item, with its progress."""
+    """The move of an item, with its progress. The record of a refused item stays as it is."""
+    if item.outcome is not None and item.outcome.kind is OutcomeKind.REFUSED:
+        return calls.Move(item.token, item.claimed.epoch)
     return calls.Move(item.token, item.claimed.epoch, item.progress.dump(), item.revision)
 
 

@@ -81,6 +81,8 @@ class OutcomeHandler:
         elif kind is OutcomeKind.CANCELLED:
             item.revert_to_saved()
             self._outbox.settle(item)
+        elif kind is OutcomeKind.REFUSED:
+            self._outbox.dead_letter(item, outcome.reason, outcome.message)
         elif kind is OutcomeKind.START_ANEW:
             self._outbox.start_anew(item)
         elif kind is OutcomeKind.LOST:

@@ -72,7 +72,6 @@ class WorkerParts:
             self.held,
             self.documents,
             self.outcomes,
-            departures,
             self.rates,
             self.teller,
             self.notifiers,

@@ -132,7 +132,7 @@ class Worker:
 
     def _claim_some(self, most: int, name: str, known: Iterable[str] = ()) -> list[Any]:
         self._number += 1
-        demands, limits = [calls.Demand(LIST, most, 3)], calls.ClaimLimits()
+        demands, limits = [calls.Demand(LIST, most)], calls.ClaimLimits()
         call = calls.claim(HOST, CONSUMER, self._number, True, demands, limits, known)
         return calls.read_claim(self.call(name, call)).items
 

@@ -91,7 +91,8 @@ def test_poison_tells_its_error(queue: Queue) -> None:
     two = Consumer(queue, "c2", max_deliveries=1)
     two.begin(two.one())
     queue.return_items(two, Blame("everything"))
-    assert Consumer(queue, "c3", max_deliveries=1).claim().items == []
+    three = Consumer(queue, "c3", max_deliveries=1)
+    three.refuse(three.one())
     [told] = notifications(queue)
     assert orjson.loads(told["error"])["reason"] == "poison"
 
@@ -214,11 +215,11 @@ def test_a_job_whose_presigned_url_has_expired_fails_before_it_begins(
     queue: Queue, one: Consumer
 ) -> None:
     submit(queue, until_ms=now_ms() - 90_000)
-    claim = one.claim()
-    assert claim.items == []
-    [dead] = claim.dead_lettered
-    assert dead.why["reason"] == "rejected"
-    assert "expired 9" in dead.why["error"]
+    item = one.one()
+    assert (item.what, item.text[:1]) == ("expired", b"9")
+    refused = one.refuse(item)
+    assert refused.reason == "rejected"
+    assert "callback expired 9" in refused.message
     assert status_of(queue) == "failed"
     assert [told["status"] for told in notifications(queue)] == ["failed"]
     assert queue.dead() == [b"u1"]
@@ -226,7 +227,8 @@ def test_a_job_whose_presigned_url_has_expired_fails_before_it_begins(
 
 def test_one_that_has_not_expired_yet_runs(queue: Queue, one: Consumer) -> None:
     submit(queue, until_ms=now_ms() + 90_000)
-    assert one.one().job == "j1"
+    item = one.one()
+    assert (item.job, item.what) == ("j1", "stored")
 
 
 def test_what_was_done_already_is_not_thrown_away(queue: Queue, one: Consumer) -> None:
@@ -234,7 +236,8 @@ def test_what_was_done_already_is_not_thrown_away(queue: Queue, one: Consumer) -
     one.park(one.one(), state=b'{"links":["transcribe"]}')
     queue.client.hset(JOB, "callback_until_ms", now_ms() - 1000)
     queue.promote("q")
-    assert one.one().state == b'{"links":["transcribe"]}'
+    item = one.one()
+    assert (item.state, item.what) == (b'{"links":["transcribe"]}', "stored")
 
 
 # ---- a key that another program made ----
@@ -263,15 +266,8 @@ def returned(queue: Queue, one: Consumer) -> Any:
         queue.return_items(one)
 
 
-def expired(queue: Queue, one: Consumer) -> Any:
-    queue.client.hset(JOB, "callback_until_ms", now_ms() - 1000)
-    claim = one.claim()
-    assert (claim.items, claim.broken) == ([], [(keys.NOTIFICATIONS, "string")])
-    assert status_of(queue) == "waiting"
-
-
 @pytest.mark.real_redis("an error inside its scripts has no text")
-@pytest.mark.parametrize("act", [settled, dead_lettered, cancelled, returned, expired])
+@pytest.mark.parametrize("act", [settled, dead_lettered, cancelled, returned])
 def test_an_end_that_cannot_be_told_does_not_happen(queue: Queue, one: Consumer, act: Act) -> None:
     submit(queue)
     queue.make_key(keys.NOTIFICATIONS, "string")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from conserver.process.messages import Blame
 from conserver.queue import calls, host_calls
 from conserver.queue.calls import ClaimLimits
 from tests.queues import Consumer, Queue, document, payloads, record
@@ -301,63 +302,30 @@ def test_suspects_of_lists_that_a_consumer_does_not_serve_are_not_its_business(
     assert (claim.items, claim.suspects) == ([], 0)
 
 
-def test_an_item_that_was_delivered_too_often_is_dead_lettered_as_poison(queue: Queue) -> None:
-    queue.suspect("s1", deaths=3)
-    queue.suspect("s2", deaths=2)
-    claim = Consumer(queue).claim()
-    assert payloads(claim.items) == [b"s2"]
-    [(why, buried)] = queue.reasons()
-    assert queue.dead() == [b"s1"]
-    assert why["reason"] == "poison"
-    assert why["list"] == "q"
-    assert why["deliveries"] == buried.deaths == 3
-    assert why["token"] == buried.token == "token-s1"
-    assert [(told.payload, told.why) for told in claim.dead_lettered] == [(b"s1", why)]
-
-
-def test_only_the_claim_that_buries_tells_of_it(queue: Queue) -> None:
-    queue.suspect("s1", deaths=3)
-    one = Consumer(queue)
-    assert len(one.claim().dead_lettered) == 1
-    assert not one.claim().dead_lettered
-    assert not one.claim(number=2).dead_lettered
-
-
-@pytest.mark.parametrize(
-    ("note", "error"),
-    [
-        ("%7B%22error%22%3A%22was%20killed%22%2C%22link%22%3A%22tag%22%7D", "it was killed"),
-        ("%7B%7D", "died 3 times"),
-        ("%5B1%5D", "died 3 times"),
-        ("7", "died 3 times"),
-        ("%7Bbroken", "died 3 times"),
-    ],
-)
-def test_the_note_of_a_death_is_told_and_a_broken_one_loses_no_item(
-    queue: Queue, note: str, error: str
+def test_an_item_that_died_too_often_is_claimed_like_any_suspect_and_says_how(
+    queue: Queue,
 ) -> None:
+    note = "%7B%22error%22%3A%22was%20killed%22%2C%22link%22%3A%22tag%22%7D"
     queue.client.rpush("conserver:suspects:q", record("t1", "s1", flags=f"s:{note}", deaths=3))
-    Consumer(queue).claim()
-    [(why, buried)] = queue.reasons()
-    assert (queue.dead(), buried.payload, why["reason"]) == ([b"s1"], b"s1", "poison")
-    assert error in why["error"]
-
-
-def test_max_deliveries_is_each_lists_own(queue: Queue) -> None:
-    queue.suspect("s1", deaths=1)
-    assert Consumer(queue, max_deliveries=1).claim().items == []
-    assert queue.dead() == [b"s1"]
-
-
-def test_poison_is_buried_in_bounded_portions(queue: Queue) -> None:
-    for number in range(40):
-        queue.suspect(f"s{number}", deaths=3)
+    queue.suspect("s2", deaths=3)
     one = Consumer(queue)
     claim = one.claim()
-    assert (claim.items, claim.suspects) == ([], 24)
-    one.claim()
-    one.claim()
-    assert len(queue.dead()) == 40
+    assert (payloads(claim.items), claim.suspects) == ([b"s1"], 1)
+    [item] = claim.items
+    assert (item.deaths, item.last_death) == (3, {"error": "was killed", "link": "tag"})
+    one.refuse(item)
+    assert (queue.dead(), payloads(one.claim().items)) == ([b"s1"], [b"s2"])
+
+
+def test_an_item_that_must_not_run_comes_back_as_it_was_if_its_worker_dies(queue: Queue) -> None:
+    """It has not begun: no death is counted, or its deaths would grow without bound."""
+    queue.suspect("s1", deaths=3)
+    for number in range(2):
+        one = Consumer(queue, f"c{number}")
+        [item] = one.claim().items
+        queue.return_items(one, Blame("items", [], [], {"": {"error": "was killed"}}))
+        [back] = queue.suspects()
+        assert (back.deaths, back.note) == (item.deaths, item.note) == (3, b"")
 
 
 # ---- what is stopped, and what is broken -------------------------------------------------------
@@ -402,7 +370,7 @@ def test_an_ingress_list_of_another_type_is_reported_and_harms_nobody(
 
 @pytest.mark.parametrize("waits", ["fresh", "returned", "suspect"])
 def test_a_dlq_of_another_type_stops_its_list_and_no_other(queue: Queue, waits: str) -> None:
-    # An item that had to be buried (poison, oversized) would be lost half-way.
+    # An item that had to be dead-lettered could not be: it would be parked again and again.
     queue.client.set("DLQ:bad", "not a list")
     if waits == "fresh":
         queue.push("bad", "u1")
@@ -539,21 +507,27 @@ def test_payloads_that_are_no_vcon_are_claimed_like_any_other(queue: Queue) -> N
     assert [item.what for item in items] == ["missing"] * 6 + ["inline"] * 2
 
 
-def test_an_oversized_payload_is_dead_lettered_at_the_claim_and_says_what_to_do(
-    queue: Queue,
+@pytest.mark.real_redis("its scripts have no redis.sha1hex")
+@pytest.mark.parametrize("most", [1000, 100_000])
+def test_of_a_payload_that_is_too_large_a_claim_gives_the_beginning(
+    queue: Queue, most: int
 ) -> None:
-    body = document("u1", subject="x" * 2000)
+    body = document("u1", subject="x" * 200_000)
     queue.push("q", body, "u2")
-    one = Consumer(queue, limits=ClaimLimits(payload_bytes=1000))
-    claim = one.claim()
-    assert payloads(claim.items) == [b"u2"]
-    [(why, buried)] = queue.reasons()
-    assert [told.why for told in claim.dead_lettered] == [why]
-    assert claim.dead_lettered[0].payload == body[:256], "enough to know it by"
-    assert queue.dead() == [body]
-    assert why["reason"] == "oversized"
-    assert "push its uuid" in why["error"]
-    assert buried.payload == body
+    one = Consumer(queue, limits=ClaimLimits(payload_bytes=most))
+    large, small = one.take(2)
+    assert (large.what, large.length, large.payload) == ("cut", len(body), body[:65536])
+    assert (small.what, small.payload) == ("missing", b"u2")
+    one.refuse(large)
+    [(_, buried)] = queue.reasons()
+    assert (queue.dead(), buried.payload[:1]) == ([body], b"\2"), "Redis has all of it"
+
+
+def test_a_small_payload_that_is_too_large_is_given_whole(queue: Queue) -> None:
+    body = document("u1", subject="x" * 2000)
+    queue.push("q", body)
+    item = Consumer(queue, limits=ClaimLimits(payload_bytes=len(body) - 1)).one()
+    assert (item.what, item.length, item.payload) == ("cut", len(body), body)
 
 
 def test_what_a_claim_says_of_a_document_is_the_state_after_it(queue: Queue) -> None:

@@ -147,7 +147,9 @@ def test_poison_is_dead_lettered_after_max_deliveries_and_not_before(queue: Queu
             one.begin(running)
         queue.return_items(one, blame(running))
         queue.return_items(one)
-    innocent = Consumer(queue, "last").one()
+    last = Consumer(queue, "last")
+    last.refuse(last.one())
+    innocent = last.one()
     assert queue.dead() == [b"poison"]
     assert (innocent.payload, innocent.deaths) == (b"innocent", 0)
 
@@ -236,7 +238,7 @@ def test_a_late_claim_of_the_dead_takes_nothing(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
     one.claim(0)
-    late = calls.claim("h1", "c1", 2, True, [calls.Demand("q", 5, 3)], DEFAULT_LIMITS)
+    late = calls.claim("h1", "c1", 2, True, [calls.Demand("q", 5)], DEFAULT_LIMITS)
     queue.return_items(one)
     assert queue.run(late) == [b"void"]
     assert queue.places() == {("waiting", b"u1"): 1}
@@ -246,7 +248,7 @@ def test_a_claim_of_the_dead_before_the_return_is_returned_too(queue: Queue) -> 
     queue.push("q", "u1", "u2")
     one = Consumer(queue)
     one.claim(1)
-    queue.run(calls.claim("h1", "c1", 2, False, [calls.Demand("q", 5, 3)], DEFAULT_LIMITS))
+    queue.run(calls.claim("h1", "c1", 2, False, [calls.Demand("q", 5)], DEFAULT_LIMITS))
     assert queue.return_items(one).returned == 2
 
 
@@ -417,7 +419,7 @@ def test_a_claim_on_its_way_is_not_a_stray(queue: Queue) -> None:
     one = Consumer(queue)
     one.claim(1)
     answered = one.number
-    call = calls.claim("h1", "c1", answered + 1, False, [calls.Demand("q", 1, 3)], DEFAULT_LIMITS)
+    call = calls.claim("h1", "c1", answered + 1, False, [calls.Demand("q", 1)], DEFAULT_LIMITS)
     queue.run(call)
     assert one.stray(answered) == 0
     assert len(queue.held("c1")) == 2
@@ -447,6 +449,9 @@ def test_a_host_killer_ends_as_poison_although_no_page_survives(queue: Queue) ->
         while True:
             claim = one.claim()
             killers = [i for i in one.holds.values() if i.payload == b"killer"]
+            if killers and killers[0].deaths >= one.max_deliveries:
+                one.refuse(killers[0])
+                continue
             if killers:
                 if killers[0].suspect:
                     one.begin(killers[0])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conserver.queue import calls, keys
-from tests.queues import FAR_MS, Consumer, Queue, document, record
+from tests.queues import FAR_MS, Consumer, Queue, document
 
 OLD = document("u1", subject="old")
 NEW = document("u1", subject="new")
@@ -84,20 +83,6 @@ def test_the_document_of_a_dead_letter_keeps_for_its_time(queue: Queue) -> None:
     one.dead_letter(second, keep_s=0)
     assert abs(queue.expires_ms("u1") - queue.now_ms() - 1_000_000) < 2000
     assert abs(queue.expires_ms("u2") - FAR_MS) < 1000
-
-
-def test_the_document_of_a_dead_letter_that_a_claim_makes_keeps_for_its_time(queue: Queue) -> None:
-    """Poison: the claim itself finds that the item must not run."""
-    queue.supply("q", "u1", "u2")
-    for item in Consumer(queue, "dead").take(2):
-        queue.client.rpush(
-            "conserver:suspects:q", record(item.token, item.payload, flags="s", deaths=3)
-        )
-    queue.client.delete(keys.inflight("dead"))
-    Consumer(queue, limits=calls.ClaimLimits(dead_letter_s=1000)).claim()
-    assert queue.dead() == [b"u1", b"u2"]
-    for uuid in ("u1", "u2"):
-        assert abs(queue.expires_ms(uuid) - queue.now_ms() - 1_000_000) < 2000
 
 
 def test_the_expiry_of_a_dead_letter_does_not_touch_another_type(queue: Queue) -> None:

@@ -242,7 +242,8 @@ def test_poison_fails_its_job(queue: Queue) -> None:
     assert status_of(queue) == "processing"
     queue.return_items(two, Blame("everything"))
     assert status_of(queue) == "queued"
-    assert Consumer(queue, "c3", max_deliveries=1).claim().items == []
+    three = Consumer(queue, "c3", max_deliveries=1)
+    three.refuse(three.one())
     assert status_of(queue) == "failed"
     assert orjson.loads(job_of(queue)["error"])["reason"] == "poison"
 

@@ -73,7 +73,7 @@ def test_a_claim_that_comes_for_the_first_time_does_not_mind_what_is_known(queue
     queue.push("q", "u1", "u2")
     one = Consumer(queue)
     known = [one.one().token]
-    one.last = calls.claim("h1", "c1", 2, False, [calls.Demand("q", 1, 3)], one.limits)
+    one.last = calls.claim("h1", "c1", 2, False, [calls.Demand("q", 1)], one.limits)
     assert payloads(repeat(one, known).items) == [b"u2"]
 
 
@@ -97,26 +97,13 @@ def test_a_worker_tells_what_it_holds_when_it_says_a_claim_again(
         assert said[2] == (*said[1], first.token)
 
 
-@pytest.mark.real_redis("its scripts have no redis.sha1hex")
-def test_what_must_not_run_is_bounded_by_bytes_too(queue: Queue) -> None:
-    push(queue, 6)
+def test_what_is_too_large_to_run_is_bounded_by_bytes_too(queue: Queue) -> None:
+    documents = push(queue, 6)
     one = Consumer(queue, limits=calls.ClaimLimits(payload_bytes=1000))
     answers = [one.claim(100) for _ in range(3)]
-    assert [(len(answer.dead_lettered), answer.more) for answer in answers] == [
-        (4, 2),
-        (2, 0),
-        (0, 0),
-    ]
-    assert queue.places() == {("dead", large(f"u{number}")): 1 for number in range(6)}
-
-
-@pytest.mark.real_redis("its scripts have no redis.sha1hex")
-def test_suspects_that_must_not_run_are_bounded_by_bytes_too(queue: Queue) -> None:
-    for number in range(6):
-        queue.suspect(large(f"u{number}").decode(), deaths=3)
-    one = Consumer(queue)
-    answers = [one.claim() for _ in range(2)]
-    assert [(len(answer.dead_lettered), answer.suspects) for answer in answers] == [(4, 2), (2, 0)]
+    assert [(len(answer.items), answer.more) for answer in answers] == [(4, 2), (2, 0), (0, 0)]
+    assert {item.what for item in one.holds.values()} == {"cut"}
+    assert queue.places() == {("held", body): 1 for body in documents}
 
 
 @pytest.mark.real_redis("it has no CONFIG RESETSTAT")

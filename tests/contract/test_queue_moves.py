@@ -367,7 +367,7 @@ def test_a_large_payload_is_kept_once(queue: Queue) -> None:
 def test_a_replayed_item_resumes_as_a_suspect_no_more(queue: Queue) -> None:
     queue.suspect("s1", deaths=3)
     one = Consumer(queue)
-    one.claim()
+    one.refuse(one.one())
     assert queue.replay("q", b'{"links":["a"]}') == "returned"
     [item] = queue.returned()
     assert (item.suspect, item.deaths, item.state) == (False, 0, b'{"links":["a"]}')

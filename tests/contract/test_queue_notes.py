@@ -8,6 +8,7 @@ import pytest
 
 from conserver.process.messages import Blame
 from conserver.queue.record import Claimed
+from conserver.worker.item import ChainOutcome
 from tests.queues import Consumer, Queue
 
 CRASH = {"error": "was killed by signal 11 (Segmentation fault) in the link tag", "link": "tag"}
@@ -28,12 +29,10 @@ def _named(item: Claimed, notes: dict[str, Any]) -> bool:
     return item.payload.decode() in notes
 
 
-def buried(queue: Queue) -> dict[str, Any]:
-    """The reason of the next claimed suspect, which has been delivered once too often."""
-    claim = Consumer(queue, "gravedigger", max_deliveries=1).claim()
-    assert not claim.items
-    [(why, _)] = queue.reasons()
-    return why
+def buried(queue: Queue) -> ChainOutcome:
+    """Why the next claimed suspect, which has died once too often, is dead-lettered."""
+    one = Consumer(queue, "gravedigger", max_deliveries=1)
+    return one.refuse(one.one())
 
 
 @pytest.mark.parametrize("note", [CRASH, LIMIT, STRANGE], ids=["crash", "limit", "strange"])
@@ -42,20 +41,21 @@ def test_a_dead_letter_tells_how_its_worker_died(queue: Queue, note: dict[str, s
     one = Consumer(queue)
     queue.return_items(one, blame(one.one(), u1=note))
     why = buried(queue)
-    assert why["reason"] == note.get("reason", "poison")
-    assert why["link"] == note["link"]
+    assert why.reason == note.get("reason", "poison")
+    assert why.link == note["link"]
     assert (
-        why["error"]
+        why.message
         == f"its worker died 1 time with nothing else to blame; the last time it {note['error']}"
     )
-    assert why["deliveries"] == 1
 
 
 def test_without_a_note_it_tells_how_often(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
     queue.return_items(one, blame(one.one()))
-    assert buried(queue)["error"] == "its worker died 1 time with nothing else to blame"
+    why = buried(queue)
+    assert why.message == "its worker died 1 time with nothing else to blame"
+    assert (why.reason, why.link) == ("poison", "")
 
 
 def test_each_of_the_blamed_has_its_own_note_and_the_others_have_none(queue: Queue) -> None:
@@ -85,7 +85,7 @@ def test_a_host_that_is_gone_leaves_a_note_with_all(queue: Queue) -> None:
         item = one.one()
         one.begin(item)
     queue.return_items(one, gone)
-    assert "; the last time it died with its host" in buried(queue)["error"]
+    assert "; the last time it died with its host" in buried(queue).message
 
 
 def test_the_last_death_is_what_counts(queue: Queue) -> None:
@@ -93,7 +93,7 @@ def test_the_last_death_is_what_counts(queue: Queue) -> None:
     for turn, note in enumerate((CRASH, STRANGE, LIMIT)):
         one = Consumer(queue, f"d{turn}")
         queue.return_items(one, blame(one.one(), u1=note))
-    assert buried(queue)["reason"] == "time_limit"
+    assert buried(queue).reason == "time_limit"
 
 
 def test_a_note_survives_every_road_and_does_not_touch_the_marks(queue: Queue) -> None:
@@ -113,7 +113,7 @@ def test_a_note_survives_every_road_and_does_not_touch_the_marks(queue: Queue) -
             queue.promote("q")
         else:
             queue.return_items(one)  # our own doing: nothing is counted, nothing is noted
-    assert buried(queue)["link"] == STRANGE["link"]
+    assert buried(queue).link == STRANGE["link"]
 
 
 def test_a_replay_forgets_the_death(queue: Queue) -> None:

@@ -29,7 +29,7 @@ def flood_before_the_few(queue: Queue, weights: dict[str, int]) -> int:
     limits, left, flood, number = ClaimLimits(most=MOST), FEW, 0, 0
     while left:
         number += 1
-        demands = [Demand(name, MOST, 3) for name, _ in routes.in_order()]
+        demands = [Demand(name, MOST) for name, _ in routes.in_order()]
         call = calls.claim(one.host, one.id, number, False, demands, limits)
         claim = calls.read_claim(queue.run(call))
         assert claim.items, "a flood leaves no claim empty"
@@ -66,6 +66,6 @@ def test_a_list_of_no_waiting_items_costs_the_others_nothing(queue: Queue) -> No
     queue.push("q", *[f"u{number}" for number in range(20)])
     one = Consumer(queue, lists=("empty", "q"))
     for number in range(1, 6):
-        demands = [Demand(name, MOST, 3) for name, _ in routes.in_order()]
+        demands = [Demand(name, MOST) for name, _ in routes.in_order()]
         call = calls.claim(one.host, one.id, number, False, demands, ClaimLimits(most=MOST))
         assert len(calls.read_claim(queue.run(call)).items) == MOST

@@ -34,16 +34,11 @@ def test_a_claim_brings_what_is_throttled(queue: Queue, one: Consumer) -> None:
     assert throttled(Consumer(queue, "c2")).keys() == found.keys()
 
 
-def test_items_and_dead_letters_come_as_without(queue: Queue, one: Consumer) -> None:
+def test_items_come_as_without(queue: Queue, one: Consumer) -> None:
     throttle(queue, "hook", 30)
     queue.supply("q", "u1")
     claim = one.claim()
     assert [item.payload for item in claim.items] == [b"u1"]
-    assert dict(claim.throttled).keys() == {"hook"}
-    assert not claim.dead_lettered
-    queue.suspect("u2", deaths=3)
-    claim = Consumer(queue, "c2").claim()
-    assert [dead.payload for dead in claim.dead_lettered] == [b"u2"]
     assert dict(claim.throttled).keys() == {"hook"}
 
 

@@ -346,5 +346,5 @@ def _hold(client: redis.Redis, host: str) -> None:
     """Let a worker of a host claim what there is, and never be heard of again."""
     consumer = f"{host}-worker"
     script.run(client, host_calls.register(host, consumer, ["in"]))
-    demands = [calls.Demand("in", 256, 6)]
+    demands = [calls.Demand("in", 256)]
     script.run(client, calls.claim(host, consumer, 1, True, demands, calls.ClaimLimits()))

@@ -73,7 +73,7 @@ def test_one_call_takes_no_more_than_4_mib_or_one_document(redis_url: str) -> No
         worker.queue.push("in", f"u{number}")
     limits = calls.ClaimLimits(most=256)
     call = calls.claim(
-        worker.boot.host, worker.boot.consumer, 1, True, [calls.Demand("in", 256, 3)], limits
+        worker.boot.host, worker.boot.consumer, 1, True, [calls.Demand("in", 256)], limits
     )
     claim = calls.read_claim(worker.queue.run(call))
     assert len(claim.items) == 4

@@ -165,7 +165,7 @@ def test_items_of_an_unknown_consumer_are_returned_after_a_grace(make: Any) -> N
     host = make(lease_s=1)
     script.run(host.redis, host_calls.register(host.id, "e" * 16, ["q"]))
     host.redis.rpush("q", "a")
-    claim = calls.claim(host.id, "e" * 16, 1, True, [calls.Demand("q", 1, 3)], calls.ClaimLimits())
+    claim = calls.claim(host.id, "e" * 16, 1, True, [calls.Demand("q", 1)], calls.ClaimLimits())
     assert calls.read_claim(script.run(host.redis, claim)).items
     host.start()
     eventually(lambda: "e" * 16 not in host.registrations())

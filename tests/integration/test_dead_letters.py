@@ -139,7 +139,7 @@ def test_many_letters_are_read_in_pages(queue: Queue) -> None:
 
 def test_a_requeued_letter_resumes_with_its_attempts_and_age_new(queue: Queue) -> None:
     queue.client.rpush("conserver:returned:q", record("t1", "u1", flags="s", deaths=3))
-    consumer = Consumer(queue, max_deliveries=9)
+    consumer = Consumer(queue)
     consumer.dead_letter(consumer.one(), state=DONE.dump())
     assert deadletters.requeue(queue.client, only(queue)) == "returned"
     [item] = queue.returned()

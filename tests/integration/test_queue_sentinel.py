@@ -92,7 +92,7 @@ def trio(private: Private) -> Trio:
 
 
 def claim(line: RetryingConnection, number: int) -> Claim:
-    demand = [Demand("q", 1, 3)]
+    demand = [Demand("q", 1)]
     return calls.read_claim(
         line.call(calls.claim("h1", "c1", number, True, demand, DEFAULT_LIMITS))
     )

@@ -48,7 +48,6 @@ bit record[2];                     /* it was claimed before: it has a token */
 bit cancelled[2];                  /* its token is among those that an operator has cancelled */
 bit callback;                      /* the hash has one; a hash made by a claim has none */
 bit blocked;                       /* conserver:notifications holds another type */
-bit overdue;                       /* the presigned URL has expired */
 byte waits_d, flight_d, dead_d, told_d; /* notifications, by place; told_d: settled */
 
 /* ---- ghosts, and what is on its way ---- */
@@ -142,7 +141,6 @@ inline submit() {
 #else
 #define stays_named 1
 #endif
-#define is_late(i) (overdue && callback && named[i] && known && !is_end(status))
 inline claim(i) {
   if
   :: !record[i] && named[i] ->
@@ -150,12 +148,7 @@ inline claim(i) {
      if :: !known && named[i] -> known=1; status=QUEUED :: else fi
   :: else
   fi;
-  record[i]=1; epoch[i]++;
-  if
-  :: is_late(i) && can_tell(i) -> place[i]=DEAD; mark(i,FAILED)
-  :: is_late(i) && !can_tell(i) -> place[i]=PARKED; mark(i,WAITING)
-  :: else -> place[i]=FLIGHT; mark(i,PROCESSING)
-  fi
+  record[i]=1; epoch[i]++; place[i]=FLIGHT; mark(i,PROCESSING)
 }
 #define fence(i,e) (place[i]==FLIGHT && epoch[i]==(e))
 #ifdef M_END_UNFENCED
@@ -274,7 +267,6 @@ init {
   :: d_step { known && expiries>0 -> expiries--; known=0; callback=0 }
   :: d_step { CALLBACK && blocks>0 && !blocked && waits_d==0 -> blocks--; blocked=1 }
   :: d_step { blocked -> blocked=0 }
-  :: d_step { CALLBACK && submitted==1 && !overdue -> overdue=1 }
   /* A notification is an item like any other: queue.pml has its life; here only its places. */
   :: d_step { waits_d>0 -> waits_d--; flight_d++; check() }
   :: d_step { flight_d>0 && deaths>0 -> deaths--; flight_d--; waits_d=waits_d+returns_d; check() }

@@ -16,13 +16,19 @@
 #include "scripts.pml"
 
 /* ---- a worker's slots ---- */
+#ifdef M_RUN_POISON                /* nobody is given up */
+#define is_refused(x) false
+#else
+#define is_refused(x) (deaths[x]>=MAXD)
+#endif
 inline clear(w,i) {
   c[w].slot[i].item=NOBODY; c[w].slot[i].step=FREE; c[w].slot[i].call=0;
   c[w].slot[i].fits=0; c[w].slot[i].meant=0; c[w].slot[i].done=0
 }
 inline fill(w,i,x) {
-  c[w].slot[i].item=x; c[w].slot[i].step=HELD;
-  c[w].slot[i].fits=has(c[w].answer_fits,x); c[w].slot[i].meant=c[w].slot[i].fits
+  c[w].slot[i].item=x;
+  c[w].slot[i].fits=has(c[w].answer_fits,x); c[w].slot[i].meant=c[w].slot[i].fits;
+  c[w].slot[i].step=(c[w].slot[i].fits && is_refused(x) -> REFUSED : HELD)
 }
 inline put(w,x) {
   if
@@ -40,7 +46,8 @@ inline send(w,i,what) { c[w].slot[i].call=what; c[w].slot[i].step=SENT }
 #else
 #define on_page(w,s) (c[w].slot[s].fits && \
   ((c[w].slot[s].step>=RUNS && c[w].slot[s].step<=STORED) || \
-   (c[w].slot[s].step>=SENT && c[w].slot[s].call!=RELEASE && c[w].slot[s].call!=BEGIN)))
+   (c[w].slot[s].step>=SENT && c[w].slot[s].call!=REFUSE && c[w].slot[s].call!=RELEASE && \
+    c[w].slot[s].call!=BEGIN)))
 #endif
 /* The supervisor's word, that a child has ended and whom it blames, stays in its order book until
    the deed is done and acknowledged. A coordinator that dies in between leaves it to the next one. That
@@ -267,6 +274,7 @@ inline host_dies(h,outside) {
   :: d_step { c[w].alive && may_settle(w,s) && !has(PSTORE,it(w,s)) && may_send(w) -> \
               send(w,s,SETTLE) } \
   /* other ways out */ \
+  :: d_step { at(w,s,REFUSED) && c[w].known && may_send(w) -> send(w,s,REFUSE) } \
   :: d_step { at(w,s,RUNS) && parks>0 && (innocent(it(w,s)) || has(SLOW,it(w,s))) && \
               may_send(w) -> \
               parks--; send(w,s,PARK) } \

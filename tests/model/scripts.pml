@@ -32,11 +32,6 @@ inline forget_progress(x) {        /* what a bare payload has, and a replayed re
 #endif
 
 /* ---- claim.lua ---- */
-inline poison(x) {
-  assert(!innocent(x) || outside_deaths[x]>=MAXD);
-  dead_letter(x);
-  last_claim=0                     /* a failover of such a claim is not looked at */
-}
 inline take(w,x) { c[w].held = c[w].held | only(x); m = m | only(x) }
 
 /* Takes up to n items; m is what it took. */
@@ -52,16 +47,12 @@ inline claim(w,n) {
      do
      :: k==n && suspects ->
         e=head(suspects); drop_head(suspects);
-        if
-        :: deaths[e]>=MAXD -> poison(e)
-        :: else ->
-           take(w,e); runs_suspect[host_of(w)] = 1+w*4+e;
+        take(w,e); runs_suspect[host_of(w)] = 1+w*4+e;
 #ifdef M_ALONE_B                   /* a suspect, and then whatever there is */
-           k--
+        k--
 #else
-           k=0
+        k=0
 #endif
-        fi
      :: else -> break
      od
   :: else
@@ -70,14 +61,12 @@ inline claim(w,n) {
   if :: holds_suspect(w) -> k=0 :: else fi;
 #endif
   do
-  :: k>0 && returned ->
-     e=head(returned); drop_head(returned);
-     if :: deaths[e]>=MAXD -> poison(e) :: else -> take(w,e); k-- fi
+  :: k>0 && returned -> e=head(returned); drop_head(returned); take(w,e); k--
   :: k>0 && returned==0 && q -> e=head(q); drop_head(q); take(w,e); k--
   :: else -> break
   od;
 #if FO
-  if :: m==0 || last_claim==0 -> SOMETHING_ELSE :: else -> claim_took=m fi;
+  if :: m==0 -> SOMETHING_ELSE :: else -> claim_took=m fi;
 #endif
   e=0; k=0; one_place
 }
@@ -210,6 +199,7 @@ inline call_of_worker(w,what,x,fits_,meant_) {
      :: what==SETTLE -> settle(w,x)
      :: what==PARK -> parked = parked | only(x)
      :: what==DEADLETTER -> dead_letter(x)
+     :: what==REFUSE -> assert(!innocent(x) || outside_deaths[x]>=MAXD); dead_letter(x)
      :: what==RELEASE -> release(x)
      :: what==WRITE -> written = written | only(x)
      :: what==BEGIN -> begin(w,x,meant_)

@@ -40,15 +40,17 @@ byte once_begun;
 #define RUNS 2
 #define WRITTEN 3
 #define STORED 4
+#define REFUSED 5                  /* it must not run: the worker dead-letters it */
 #define SENT 8                     /* a call of the slot is on its way */
 #define EXECUTED 9                 /* and was executed; the answer is on its way */
 
 #define SETTLE 1                   /* the calls */
 #define PARK 2
 #define DEADLETTER 3
-#define RELEASE 4
-#define WRITE 5
-#define BEGIN 6
+#define REFUSE 4                   /* a dead letter, too, of what has not begun */
+#define RELEASE 5
+#define WRITE 6
+#define BEGIN 7
 
 typedef Slot {
   byte item; byte step; byte call;

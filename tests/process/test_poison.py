@@ -213,6 +213,6 @@ def _hold(client: redis.Redis, host: str, consumers: int) -> None:
     for number in range(consumers):
         consumer = f"{host}{number}"
         script.run(client, host_calls.register(host, consumer, ["in"]))
-        demand: list[Any] = [calls.Demand("in", 256, 2)]
+        demand: list[Any] = [calls.Demand("in", 256)]
         script.run(client, calls.claim(host, consumer, 1, True, demand, limits))
     assert not client.exists("in")

@@ -86,7 +86,7 @@ class Host:
 class QueueModel:
     """One method per script, with the arguments of its call; each gives the answer to expect."""
 
-    def __init__(self, lists: Sequence[str], max_deliveries: int, parked_cap: int) -> None:
+    def __init__(self, lists: Sequence[str], parked_cap: int) -> None:
         self.places = {name: Places() for name in lists}
         self.tokens: set[str] = set()  # all that were ever given
         self.held: dict[str, dict[str, tuple[str, Item]]] = {}  # consumer -> token -> list, item
@@ -103,7 +103,6 @@ class QueueModel:
         self.egress: list[bytes] = []
         self.settled: set[int] = set()
         self.pushed = 0
-        self.max_deliveries = max_deliveries
         self.parked_cap = parked_cap
 
     # ---- the world ----
@@ -232,17 +231,13 @@ class QueueModel:
             return "ok", 0, 0, []
         taken: list[Item] = []
 
-        def take(name: str, item: Item) -> bool:
+        def take(name: str, item: Item) -> None:
             if not item.token:
                 self._begin_life(item, tokens[len(taken)])
             item.ends_holding().epoch = number
-            if item.deaths >= self.max_deliveries:
-                self._dead_letter(name, item)
-                return False
             self._mark(item.job, "processing")
             self.held[consumer][item.token] = (name, item)
             taken.append(item)
-            return True
 
         open_demands = [(name, most) for name, most in demands if name not in self.paused]
         alone = empty and running is None and not holds
@@ -257,7 +252,8 @@ class QueueModel:
             left = most
             for source in [places.returned] if full else [places.returned, places.waiting]:
                 while left and source:
-                    left -= take(name, source.pop(0))
+                    take(name, source.pop(0))
+                    left -= 1
                 more += len(source)
         return "ok", more, suspects, taken
 
@@ -271,14 +267,14 @@ class QueueModel:
             self.jobs.setdefault(item.job, "queued")
 
     def _claim_suspect(
-        self, demands: Sequence[tuple[str, int]], alone: bool, take: Callable[[str, Item], bool]
+        self, demands: Sequence[tuple[str, int]], alone: bool, take: Callable[[str, Item], None]
     ) -> int:
         waiting = 0
         for name, _ in demands:
             suspects = self.places[name].suspects
-            found = False
-            while alone and suspects and not found:
-                found = take(name, suspects.pop(0))
+            found = alone and bool(suspects)
+            if found:
+                take(name, suspects.pop(0))
             waiting += len(suspects)
             if found:
                 break

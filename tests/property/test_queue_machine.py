@@ -84,7 +84,7 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.queue = queue
         queue.client.flushall()
-        self.model = QueueModel(LISTS, MAX_DELIVERIES, PARKED_CAP)
+        self.model = QueueModel(LISTS, PARKED_CAP)
         self.workers: list[Worker] = []
         self.orders: list[Order] = []
         self.history: list[Callable[[], Any]] = []
@@ -115,7 +115,7 @@ class QueueMachine(RuleBasedStateMachine):
         self, host: str, consumer: str, number: int, empty: bool, most: int
     ) -> list[Item] | None:
         """The items, None when void."""
-        demands = [Demand(name, most, MAX_DELIVERIES) for name in LISTS]
+        demands = [Demand(name, most) for name in LISTS]
         call = calls.claim(host, consumer, number, empty, demands, LIMITS)
         found = calls.read_claim(self.queue.run(call))
         kind, more, suspects, items = self.model.claim(
@@ -526,13 +526,21 @@ class QueueMachine(RuleBasedStateMachine):
             self._run(*found)
 
     def _run(self, worker: Worker, item: Item) -> None:
-        """Links begin; a suspect's only after Redis knows."""
+        """Links begin; a suspect's only after Redis knows. What has died too often is given up."""
         held = self.model.held.get(worker.id, {}).get(item.token)
+        if held is not None and held[1].deaths >= MAX_DELIVERIES:
+            self._dead_letter(worker, item)
+            return
         suspect = held is not None and held[1].suspect
         if suspect and not self._send(self._do_begin, worker.id, item.token, item.epoch):
             self._forget(worker, item.token)
             return
         worker.running.add(item.token)
+
+    def _dead_letter(self, worker: Worker, item: Item) -> None:
+        move = Move(item.token, item.epoch, why=b'{"reason":"poison"}')
+        self._send(self._do_move, "dead", worker.id, move)
+        self._forget(worker, item.token)
 
     def _write(self, worker: Worker, item: Item, with_document: bool, base: int) -> calls.Answer:
         uuid = item.payload.decode()
@@ -829,6 +837,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert items is not None
         for item in items:
             held = self.model.held[worker.id][item.token][1]
+            if held.deaths >= MAX_DELIVERIES:
+                self._dead_letter(worker, item)
+                continue
             if held.suspect:
                 assert self._do_begin(worker.id, item.token, item.epoch) == 1
             while self._settle(worker, item, with_document=True, pushes=True) == "conflict":

@@ -100,7 +100,7 @@ class Bench:
 
     def claim(self, number: int) -> calls.Claim:
         """Claim one item of `q`."""
-        demand = [Demand("q", 1, 3)]
+        demand = [Demand("q", 1)]
         call = calls.claim("h1", "c1", number, True, demand, DEFAULT_LIMITS)
         return calls.read_claim(self.connection.call(call))
 

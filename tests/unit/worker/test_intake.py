@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from conserver.process import wakeup
 from conserver.process.shared_status import ITEMS_MAX, Phase
-from conserver.queue import calls, keys, script
+from conserver.queue import calls, keys, operator_calls, script
+from conserver.queue.operator_calls import Submission
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
 from conserver.worker.held_items import HELD_BYTES_MAX
@@ -268,8 +269,9 @@ def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
         poison = record(f"t{number}", f"u{number}", "in", deaths=3)
         worker.client.rpush("conserver:returned:in", poison)
     [uuid] = worker.supply(1)
-    for _ in range(4):
+    for _ in range(3):
         worker.claim_if_due()
+        worker.flush()
     assert [item.uuid for item in worker.take_queued()] == [uuid]
     assert len(worker.queue.dead("in")) == 300
 
@@ -312,13 +314,19 @@ def test_a_host_key_of_another_type_is_logged_and_waited_for(make: Make) -> None
     assert worker.inflight == 1
 
 
-def test_dead_letters_that_the_claim_itself_makes_are_logged(make: Make) -> None:
-    worker = make(max_payload_bytes=1000)
+# ---- items that must not run ---------------------------------------------------------------------
+
+
+def test_items_that_must_not_run_are_dead_lettered_and_logged(make: Make) -> None:
+    worker = make(max_payload_bytes=1000, tick_interval_ms=HOUR_MS)
     body = document("large", subject="x" * 2000)
     worker.queue.suspect("bad", "in", deaths=3)
     worker.queue.push("in", body)
     with capture_logs() as lines:
-        worker.claim_if_due()
+        for _ in range(2):
+            worker.claim_if_due()
+            worker.flush()
+    assert worker.queue.dead("in") == [b"bad", body]
     told = [line for line in lines if line["event"] == "dead_letter"]
     assert [(line["vcon"], line["chain"], line["list"], line["reason"]) for line in told] == [
         ("bad", "main", "in", "poison"),
@@ -326,8 +334,75 @@ def test_dead_letters_that_the_claim_itself_makes_are_logged(make: Make) -> None
     ]
     assert told[0]["deliveries"] == 3
     assert "died 3 times" in told[0]["error"]
+    assert f"has {len(body)} bytes, more than 1000" in told[1]["error"]
     assert all(line["log_level"] == "error" for line in told)
     assert worker.status.read().items_failed == 2
+    assert not [line for line in lines if line["event"] == "suspect_begun"]
+
+
+def test_suspects_that_must_not_run_do_not_wait_for_a_tick(make: Make) -> None:
+    worker = make(tick_interval_ms=HOUR_MS)
+    for number in range(3):
+        worker.queue.suspect(f"bad{number}", "in", deaths=3)
+    [uuid] = worker.supply(1)
+    for number in range(3):
+        worker.claim_if_due()
+        worker.claim_if_due()
+        assert worker.inflight == 1, "each is alone"
+        assert b" s " in worker.client.hvals(keys.inflight(worker.boot.consumer))[0], "not begun"
+        worker.flush()
+        assert len(worker.queue.dead("in")) == number + 1
+    worker.claim_if_due()
+    assert [item.uuid for item in worker.take_queued()] == [uuid]
+
+
+def test_the_dead_letter_of_a_refused_item_tells_of_the_last_death(make: Make) -> None:
+    worker = make()
+    state = Progress(links=["a"], attempts=1).dump()
+    note = (
+        "%7B%22error%22%3A%22hung%20at%20redis%3A%2F%2F%3Asecret%40h%22%2C%22link%22%3A%22a%22%7D"
+    )
+    text = record("t1", "u1", "in", flags=f"s:{note}", deaths=3, state=state, revision=7)
+    worker.client.rpush("conserver:suspects:in", text)
+    worker.claim_if_due()
+    worker.flush()
+    [(why, letter)] = worker.queue.reasons("in")
+    assert (why["reason"], why["deliveries"], why["token"]) == ("poison", 3, "t1")
+    assert (why["list"], why["uuid"], why["link"], why["attempts"]) == ("in", "u1", "a", 1)
+    assert "died 3 times with nothing else to blame; the last time it hung at" in why["error"]
+    assert "secret" not in why["error"]
+    assert not {"type", "traceback"} & why.keys()
+    assert (letter.state, letter.deaths) == (state, 3)
+    [member] = worker.client.zrange("conserver:dead:in", 0, -1)
+    assert f" 0 7 {len(state)} in\n".encode() in member, "the revision that its state is about"
+
+
+@pytest.mark.parametrize("key", ["DLQ:in", keys.NOTIFICATIONS])
+def test_a_refused_item_that_cannot_be_dead_lettered_is_parked(make: Make, key: str) -> None:
+    worker = make()
+    fields: list[tuple[str, str | bytes | int]] = [
+        ("callback", b"{}"),
+        ("callback_on", "failed"),
+        ("callback_until_ms", 1000),
+    ]
+    submission = Submission("in", "u1", "j1", document("u1"), fields=fields)
+    worker.queue.run(operator_calls.submit(submission))
+    worker.claim_if_due()
+    worker.queue.make_key(key, "string")
+    with capture_logs() as lines:
+        worker.flush()
+        worker.flush()
+    assert [line["key"] for line in lines if line["event"] == "wrong_type"] == [key]
+    [parked] = worker.queue.parked("in")
+    assert (parked.payload, parked.state, worker.inflight) == (b"u1", b"", 0)
+    worker.client.delete(key)
+    worker.queue.promote("in")
+    worker.receive()
+    worker.claim_if_due()
+    worker.flush()
+    [(why, _)] = worker.queue.reasons("in")
+    assert (why["reason"], worker.queue.parked("in")) == ("rejected", [])
+    assert worker.client.hget(keys.job("j1"), "status") == b"failed"
 
 
 # ---- progress and its document -------------------------------------------------------------------

@@ -19,7 +19,7 @@ from conserver.vcon.document import Vcon
 from tests.conftest import unique
 from tests.daemon import vcon
 from tests.helpers import eventually
-from tests.queues import Queue
+from tests.queues import Queue, record
 from tests.workers import RunningWorker, SteppedWorker, link, nothing, storage, tag
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
@@ -99,15 +99,20 @@ def test_a_callback_that_is_gone_is_a_dead_letter_that_says_so(redis_url: str) -
         assert not running.client.exists(keys.job("j1")), "it does not come back"
 
 
-def test_a_notification_that_a_claim_dead_letters_shows_so_on_its_job(redis_url: str) -> None:
+def test_a_notification_that_must_not_run_shows_so_on_its_job(redis_url: str) -> None:
     with SteppedWorker(redis_url, links=[link("it", nothing)], **SETTINGS) as worker:
         submit(worker.queue, "http://127.0.0.1:9/")
         [payload] = end_of_job(worker)
         # Neither is what another program has pushed there.
         for text in (payload, b'{"uuid":"u1"}'):
-            worker.queue.suspect(text.decode(), keys.NOTIFICATIONS, deaths=3)
+            token = f"t{len(text)}"
+            suspect = record(token, text, keys.NOTIFICATIONS, flags="s", deaths=3)
+            worker.client.rpush(f"conserver:suspects:{keys.NOTIFICATIONS}", suspect)
         worker.intake.claims = 1_000  # the number of the claim in end_of_job
-        worker.claim_if_due()
+        for _ in range(2):
+            worker.receive()
+            worker.claim_if_due()
+            worker.flush()
         assert len(worker.queue.dead(keys.NOTIFICATIONS)) == 2
         job = job_of(worker.queue)
         assert job.notification == "failed"
@@ -122,7 +127,7 @@ def end_of_job(worker: SteppedWorker) -> list[bytes]:
         worker.boot.consumer,
         number,
         True,
-        [calls.Demand("in", 1, 3)],
+        [calls.Demand("in", 1)],
         calls.ClaimLimits(),
     )
     [item] = calls.read_claim(worker.queue.run(call)).items

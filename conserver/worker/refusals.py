@@ -1,0 +1,51 @@
+"""Refusals: why a claimed item must not run.
+
+The intake asks before an item begins. A refused item is dead-lettered like one that a link has
+rejected, but its record stays as it is: its state may list finished links. If the worker dies
+first, the item comes back and is refused again. No death is counted then, because the item has not
+begun.
+"""
+
+from __future__ import annotations
+
+from conserver.queue.record import Claimed
+from conserver.worker.item import ChainOutcome, OutcomeKind
+
+
+def refusal(claimed: Claimed, max_deliveries: int, payload_bytes: int) -> ChainOutcome | None:
+    """The outcome REFUSED of an item that must not run; None if the item may run.
+
+    Args:
+        max_deliveries: after how many counted deaths its chain gives an item up.
+        payload_bytes: the size above which claim.lua has cut the payload.
+    """
+    if claimed.deaths >= max_deliveries:
+        return _poison(claimed)
+    if claimed.what == "cut":
+        return _refused(
+            "oversized",
+            f"the pushed document has {claimed.length} bytes, more than {payload_bytes}: store it"
+            " at vcon:<uuid> and push its uuid instead",
+        )
+    if claimed.what == "expired":
+        return _refused(
+            "rejected",
+            f"the presigned URL of its callback expired {claimed.text.decode()} s before it could"
+            " begin: submit it again with a new one",
+        )
+    return None
+
+
+def _poison(claimed: Claimed) -> ChainOutcome:
+    """Says how the last worker died. The death by which an item becomes a suspect is counted only
+    if the item was over its time limit: otherwise another item may have caused that death.
+    """
+    times = f"{claimed.deaths} time{'' if claimed.deaths == 1 else 's'}"
+    error, note = f"its worker died {times} with nothing else to blame", claimed.last_death
+    if "error" in note:
+        error += f"; the last time it {note['error']}"
+    return _refused(note.get("reason") or "poison", error, note.get("link", ""))
+
+
+def _refused(reason: str, error: str, link: str = "") -> ChainOutcome:
+    return ChainOutcome(OutcomeKind.REFUSED, error, link=link, reason=reason)
