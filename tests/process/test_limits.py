@@ -98,14 +98,16 @@ def test_whatever_a_link_is_stuck_in_only_its_item_is_counted(
 
 @pytest.mark.slow
 def test_the_limit_of_a_chain_counts_all_its_links(start: Start, client: redis.Redis) -> None:
-    daemon = start({}, {"hard_timeout_s": 6, "links": ["again", "tag", "trouble"]})
-    (slow,) = push(client, "in", [vcon(subject="sleep:3.1")])  # in each of two links
+    # Twice the sleep is over the limit by more than two looks of the watchdog (0.5 s each), and one
+    # sleep, which is left for the second run, is below it by as much.
+    daemon = start({}, {"hard_timeout_s": 6.6, "links": ["again", "tag", "trouble"]})
+    (slow,) = push(client, "in", [vcon(subject="sleep:4.2")])  # in each of two links
     (quick,) = push(client, "in", [vcon(subject="sleep:0.5")])
     daemon.until(arrived(client, [slow, quick]), LONG_S)
     (passed,) = daemon.events("hard_time_limit_passed")
     assert (passed["vcon"], passed["link"]) == (slow, "trouble")
     assert passed["reason"].startswith(
-        "the links of the chain main ran longer than its hard_timeout_s of 6 s"
+        "the links of the chain main ran longer than its hard_timeout_s of 6.6 s"
     )
     # The first link took over a second: its checkpoint spared the second run from doing it again.
     assert runs(client, slow) == 3
