@@ -191,7 +191,8 @@ def test_an_interrupt_waits_for_no_recording(tmp_path: Path) -> None:
     broken, pipe, told = tmp_path / "broken.wav", tmp_path / "call.wav", tmp_path / "told"
     broken.write_bytes(b"RIFF....")
     os.mkfifo(pipe)
-    words = [sys.executable, "-m", "conserver", "transcribe", "--model", TINY.name, broken, pipe]
+    files = [str(broken), str(pipe)]
+    words = [sys.executable, "-m", "conserver", "transcribe", "--model", TINY.name, *files]
     with (
         told.open("wb") as error,
         subprocess.Popen(
