@@ -60,7 +60,8 @@ class FakeRedisServer:
         # instead, at a hundredth of a processor.)
         while self._thread.is_alive():
             with suppress(OSError):
-                socket.create_connection(self._server.server_address, timeout=1).close()
+                address = ("127.0.0.1", self._server.server_address[1])
+                socket.create_connection(address, timeout=1).close()
             self._thread.join(0.1)
         self._server.end_connections()
         self._server.server_close()
