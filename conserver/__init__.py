@@ -16,11 +16,12 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            queue/move.lua to park or dead-letter the item
     dead letters           below, by reason
     idle workers           below, step by step
-    stalls, time limits    supervisor/watchdog.py reads process/shared_status.py twice a second. It
-                           kills a child whose main loop has not beaten for
-                           CONSERVER_STALL_TIMEOUT_S (60 s; longer until the child is ready), and a
-                           worker with an item past its hard_timeout_s. The docstrings in
-                           watchdog.py tell the details. After the kill: "A killed worker" below
+    stalls, time limits    Twice a second supervisor/watchdog.py reads each child's shared status
+                           (process/shared_status.py). It kills a child whose main loop has not
+                           beaten for CONSERVER_STALL_TIMEOUT_S (60 s; until the child is ready, the
+                           boot timeout if that is longer), and a worker with an item past its
+                           hard_timeout_s. The docstrings in watchdog.py tell the details. After the
+                           kill: "A killed worker" below
     a killed worker        below, step by step
     secrets in output      telemetry/redact.py removes them. Mainly, telemetry/log.py applies it to
                            every line, cli/output.py and tables.py to the output of commands,
@@ -38,7 +39,8 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
 The words that the code uses:
 
     item              one element of an ingress list: a vCon on its way through a chain
-    payload           the element as a producer pushed it: a uuid, or a whole document
+    payload           the element as a producer pushed it: a uuid, or a whole document. Once the
+                      document is written to Redis, the payload is its uuid
     document          the vCon's JSON, in Redis at `vcon:<uuid>`; its revision rises with each write
     record            an item as Redis holds it after its first claim: a header, the state and the
                       payload
@@ -88,13 +90,14 @@ The words that the code uses:
 
 Dead letters, by reason. One Lua function writes them all: `dead_letter` in queue/prelude.lua.
 
-    failed               a link raised more than `retries` exceptions for the item, or it raised
-                         Retry and the item is older than `give_up_s`; worker/outcomes.py
+    failed               the item's links raised more than `retries` exceptions in all, or one
+                         raised Retry and the item is older than `give_up_s`; worker/outcomes.py
     rejected             a link raised Rejected, or returned something that is neither its vCon nor
                          None; the document cannot be used, or a link has made it too large:
                          worker/chain.py finds these, outcomes.py decides. Also: a storage or
                          RedisJSON refuses the document (outcomes.py, outbox.py); two chains changed
-                         it in ways that cannot be merged (conflicts.py); the record cannot be read
+                         it in ways that cannot be merged, or more than 50 times while the item was
+                         processed (conflicts.py); the record cannot be read
                          (intake.py); the URL to which the item's job must deliver its result has
                          expired before the item could begin (refusals.py)
     unavailable          a storage is away, and the item is older than `give_up_s`; outcomes.py
@@ -116,15 +119,15 @@ An idle worker, step by step:
 
 A link's change, step by step, until it is a row in PostgreSQL:
 
-1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON. Before that, it
-   makes a checkpoint after each link that is costly or took over a second: step 2 without the
-   storages.
+1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON. (After an earlier
+   link that is costly or took over a second, the document and the state are written as in step 2,
+   without storages: a checkpoint.)
 2. worker/outcomes.py notes the storages as `owed`; worker/outbox.py writes document and state to
    Redis in one script (queue/write.lua), which gives the document its next revision. If somebody
    wrote it meanwhile, worker/conflicts.py merges.
 3. worker/writers.py: the storage's thread takes what waits, at most 256 documents and 8 MiB.
 4. storage/postgres.py upserts them in one statement; a row with a newer revision stays as it is.
-5. When all storages have answered, queue/settle.lua ends the item and pushes its uuid on.
+5. When all storages have stored it, queue/settle.lua ends the item and pushes its uuid on.
 
 A killed worker, step by step (kill -9 while an item is in a link):
 
@@ -132,7 +135,7 @@ A killed worker, step by step (kill -9 while an item is in a link):
 2. supervisor/death.py: `blame` reads the child's shared status. It blames these items:
    - those in a link;
    - those whose document is being parsed, or whose large document the worker reads from Redis;
-   - those that wait for Redis or for a storage, with their links ended or not.
+   - those that wait for Redis or for a storage, at a checkpoint or after their last link.
    It does not blame items that wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
    and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the
@@ -152,7 +155,7 @@ A killed worker, step by step (kill -9 while an item is in a link):
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as
    begun (queue/begin.lua) before it runs. If this worker dies, too, step 5 counts that death.
 9. The next worker that claims an item with `max_deliveries` counted deaths does not begin it, and
-   dead-letters it (worker/refusals.py; a death of this worker is not counted). The reason is
+   dead-letters it (worker/refusals.py; if it dies meanwhile, that is not counted). The reason is
    "poison", or "time_limit" if the last worker was killed for the item's time limit. The first
    death, which made the item a suspect, counts only if the item was over its time limit.
 10. If the item is not dead-lettered, worker/chain.py does not repeat the links that the last

@@ -46,7 +46,7 @@ _FOLDER_TIMEOUTS_S = {"process": 900, "fault": 900}
 _TURNS = {"fault": 0, "process": 1, "integration": 2, "browser": 2, "api": 3, "dashboard": 3}
 _LAST_TURN = 4
 # Most of the long tests wait, for servers and processes more than for a processor.
-_PROCESSES_BESIDES_CORES = 3
+_PROCESSES_BESIDES_CORES = 4
 
 _LOG_AS_IMPORTED = {
     name: value for name, value in structlog.get_config().items() if name != "logger_factory"

@@ -4,6 +4,10 @@ What one process has started costs the next one as much again: an Elasticsearch 
 CPU. Tests that use such a fixture of the session or of their module therefore run in one process,
 one after another. All other tests go, one by one, to whichever process is free.
 
+The queue begins with the tests that mostly wait (tests/conftest.py has the order), and ends with
+those that compute. Every third process takes from its end, so that at any time some tests compute
+while others wait.
+
 The groups are read from the tests' names, since these are all that the controlling process knows
 of them. (`--dist loadgroup` would put a mark into the names, which pytest 9.2 ignores.)
 """
@@ -52,9 +56,16 @@ def scheduler(config: Any, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
-        """Hands out one group after another, the largest first."""
+        """Hands out one group after another, the largest first; or, to every third process, from
+        the end.
+        """
 
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            if int(node.gateway.id.removeprefix("gw")) % 3 == 2:
+                self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+            super()._assign_work_unit(node)
 
     return Scheduler(config, log)

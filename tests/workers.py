@@ -214,7 +214,7 @@ class SteppedWorker(WorkerSetup):
         self.held, self.work_queue, self.writers = parts.held, parts.queue, parts.writers
         self.documents, self.runner = parts.documents, parts.runner
         self.intake, self.outbox, self.outcomes = parts.intake, parts.outbox, parts.outcomes
-        self.teller = parts.teller
+        self.story_writer = parts.story_writer
         self.schedule, self.durations = parts.intake.schedule, parts.intake.prefetch.durations
         for name in self.work_queue.limits:
             self.durations.add(name, FAST_S)  # otherwise a busy thread gets no items ahead

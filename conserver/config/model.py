@@ -151,8 +151,9 @@ class ChainConfig(Section):
     )
     max_deliveries: Annotated[int, Field(ge=1)] = Field(
         default=3,
-        description="After how many counted deaths of its worker an item is dead-lettered; a first "
-        "death of unknown cause is not counted, so an item that kills its workers costs one more.",
+        description="After how many counted deaths of its worker an item is dead-lettered. A first "
+        "death of unknown cause is not counted, because another item may have caused it: an item "
+        "that kills its workers kills this number and one more.",
     )
     backoff_s: LimitSeconds = Field(
         default=2.0,

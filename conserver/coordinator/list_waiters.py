@@ -5,8 +5,9 @@ conserver:returned:<list>` waiting in Redis, for one list that the host serves. 
 the BLMOVE, it has moved an item to `returned`. An item there belongs to no process, so the death of
 a process cannot strand it. The list waiter wakes one idle worker, which claims the item from
 `returned`. When that worker has answered, the list waiter looks at `returned`. If items remain, it
-wakes the next idle worker. It wakes no worker a second time until `returned` is empty. If no items
-remain, it issues the next BLMOVE. Redis answers one host per item, and that host wakes one worker.
+wakes the next idle worker; until `returned` is empty, it wakes each worker at most once. If no
+items remain, it issues the next BLMOVE. Redis answers one host per item, and that host wakes one
+worker.
 
 A list waiter issues no BLMOVE for a list that is paused, whose parked items have reached the cap,
 or that has unclaimed items in `returned`. Otherwise new items would pile up in `returned`: those of
@@ -111,10 +112,10 @@ class ListWaiter:
             if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # No worker was woken, for one of three reasons. (1) The list is hindered. (2) Another
-            # host has moved the items in `returned`, and wakes a worker; this host wakes one only
-            # if the items are still there in the next round. (3) All idle workers of this host were
-            # woken already. None is woken again: each claims every TICK_INTERVAL.
+            # No worker was woken, so wait before the next round. If there are items in `returned`
+            # by then, a worker is woken for them, whoever moved them there. (Another host wakes a
+            # worker for the items that it moves. Idle workers that were woken already are not woken
+            # again: each claims every TICK_INTERVAL.)
             must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
@@ -145,9 +146,9 @@ class ListWaiter:
         """Wake the next idle worker and wait for its answer.
 
         Returns:
-            True: the caller goes on with the next round, because a worker was woken, or because no
-            worker is idle any more. False: every idle worker was woken for these items already, and
-            did not claim them.
+            True: look again without a pause, because a worker was woken, or no worker is idle any
+            more. False: pause, because every idle worker was woken for these items already, and did
+            not claim them.
         """
         slot = idle_workers.wake(passed_over=self._woken)
         if slot is None:

@@ -19,7 +19,8 @@ discards the messages that the dead child has not read.
         return      order, consumer, blame (the fields of Blame)
         children    consumers           the consumer ids of all workers: void all others of this
                                         host (sent on every change, and every 5 s)
-        state       supervisor, workers what `conserver status` shows (sent on every change, and
+        state       supervisor, workers, services
+                                        what `conserver status` shows (sent on every change, and
                                         every 2 s)
         drain       successor           carry out all orders, then exit. If successor is true,
                                         another coordinator takes over: leave the host registered

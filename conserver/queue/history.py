@@ -1,4 +1,4 @@
-"""Depth, rate and duration of each list over time, in ring buffers of fixed size in Redis.
+"""Depths of lists, rates and durations of chains over time, in rings of fixed size in Redis.
 
     conserver:history:10s:<list>    string: a ring of the last 24 h, a point every 10 s
     conserver:history:5min:<list>   string: a ring of the last 14 days, a point every 5 min

@@ -1,4 +1,5 @@
--- prelude.lua: functions that all scripts of the queue share. script.py puts it in front of each.
+-- prelude.lua: functions for the scripts of the queue. script.py puts it in front of each script,
+-- and documents.lua in front of those that handle documents.
 --
 -- Rules for all scripts (keys.py says what each key holds):
 --   1. Redis does not roll a script back, and an operator's SET on one of our keys must not lose an

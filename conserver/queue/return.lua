@@ -22,9 +22,10 @@
 --
 -- Blamed items become suspects; an item that is a suspect already stays a suspect. If the blame is
 -- not "nobody", the death is counted for each suspect that had begun and for each item over its
--- time limit. A blamed token counts only with its epoch: if the record has another epoch, the dead
--- worker had claimed the item once more and never run it. A blamed item gets the note, which
--- becomes part of the reason if the item is dead-lettered later.
+-- time limit. A blamed token counts only with its epoch. With another epoch the dead worker had
+-- claimed the item again since: the blame was for the earlier claim, and the item had not begun
+-- under the later one. A blamed item gets the note, which becomes part of the reason if the item is
+-- dead-lettered later.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
@@ -55,8 +56,8 @@ local function note_death(record)
   end
 end
 
--- Bytes bound the work of a call, too, because a record may contain a whole document, and to
--- let a RedisJSON document expire reads it.
+-- The work of a call is bounded by bytes, too: a record may contain a whole document, and setting
+-- the expiry of a RedisJSON document reads the document.
 local MOST_BYTES = 1048576
 local returned, suspects, deaths, bytes, barred = 0, 0, 0, 0, nil
 local strange, ended = 0, 0

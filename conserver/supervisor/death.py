@@ -9,8 +9,8 @@
     exit code 0, no item at work         none                                no item
     its registration was void            none, its items were returned       no item
 
-An item is at work (Phase.blamed) in each of three cases: a link runs it; its document is parsed, or
-is read by a call for this document alone; it waits for Redis or for a storage.
+An item is at work (Phase.blamed) in each of three cases: a link runs it; its document is parsed,
+or, being large, read by a call of its own; it waits for Redis or for a storage.
 
 A blamed item becomes a suspect: it runs alone from then on. Only a death that counts against an
 item adds to the item's number of deaths (queue/return.lua). With `max_deliveries` deaths the item
@@ -124,9 +124,9 @@ class Death:
             how = "was killed because it stood still"
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
-        # The blame is never "nobody" after a crash. begin.lua may have marked a suspect as
-        # begun before the shared status showed that it runs. return.lua then counts this death
-        # for that suspect, and uses the note under the key "".
+        # After a crash the kind is "items", even without any item: begin.lua may have marked a
+        # suspect as begun before the shared status showed that it runs. return.lua counts this
+        # death for that suspect, with the note under the key "".
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 

@@ -96,9 +96,9 @@ class CoordinatorUpdates:
     def send_due(self, supervisor: Message, now_s: float) -> None:
         """Send the orders and updates that are due.
 
-        Updates are sent after all orders. If an update does not list a consumer for which no
-        `return` order has come, the coordinator returns that consumer's items and blames all of
-        them. So the order, which says which items are blamed, must come first.
+        Updates are sent after all orders. If a consumer vanishes from the updates before its
+        `return` order has come, the coordinator returns its items and blames all of them. So the
+        order, which says which items are blamed, must come first.
 
         Args:
             supervisor: the supervisor's own state (`supervisor_state`).

@@ -4,9 +4,9 @@ Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
 1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S (until it
    is ready: for its boot timeout, if that is longer) has stalled and is killed. The blamed items
-   (death.py) become suspects. If a worker's loop is frozen while several links run, it is killed
-   sooner: as soon as the freeze is as long as the shortest of their hard time limits, but not
-   before FROZEN_AFTER_S.
+   (death.py) become suspects. If a worker's loop stands still while several links run, the worker
+   is killed sooner: when it has stood still for as long as the shortest of their hard time limits,
+   but at least for FROZEN_AFTER_S.
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
    The death is counted for that item alone.
 3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond
@@ -142,10 +142,9 @@ class TimeLimits:
         the heartbeat moves                          against every running link
         it stands still, one link runs               against that link
         it stands still, several links run:
-            for at most FROZEN_AFTER_S               kept aside, and added to all of them as soon
-                                                     as the heartbeat moves again
-            for longer                               against none; the freeze as a whole is compared
-                                                     with the shortest limit (below)
+            for at most FROZEN_AFTER_S               against all of them, when the freeze ends
+            for longer                               against none of them; only the freeze as a
+                                                     whole is compared with a limit (below)
 
     If several links run and the freeze lasts as long as the shortest of their limits,
     `frozen_past_limit` is set. The worker is then killed as stalled: the items of these links

@@ -1,6 +1,6 @@
 """Removes secrets (passwords, tokens, keys) and control characters from output.
 
-These outputs are redacted: every log line, all text that commands print, every page of the
+These outputs are redacted: every log line, what commands print except documents, every page of the
 dashboard, the API's errors, and what a worker leaves in Redis for people: reasons of dead letters,
 stories, errors of jobs. Documents are not: `conserver get` prints a document, and `DLQ:<list>`
 holds a payload, unchanged. The rules:

@@ -35,7 +35,7 @@ class Breaker:
         """Whether the last call failed."""
         return self._failures > 0
 
-    def allowed(self, now_s: float) -> int:
+    def documents_allowed(self, now_s: float) -> int:
         """How many documents the next call may have; 0 if no call may be made."""
         if not self._failures:
             return self._limit

@@ -81,7 +81,8 @@ class ChainRunner:
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
             throttled_s = inbox.throttles.left_s(link.name) if inbox.throttles.until_s else 0.0
             if throttled_s > 0:
-                # The link is throttled, so a rate slot would be too early: this mark replaces it.
+                # The item's rate slots would come too early. Note in their place that it waits for
+                # the throttled link.
                 item.progress.rate_slots = [THROTTLED + link.name]
                 return ChainOutcome(OutcomeKind.RATE, link=link.name, after_s=throttled_s)
             if route.rates and _lacks_slot(item, link.name):
@@ -237,7 +238,7 @@ def _why_no_document(item: Item) -> str:
         return "the pushed value is empty: push a vCon's uuid or a whole vCon"
     if what == "stored":
         return f"vcon:{text} holds an empty string, and no vCon"
-    if what == "oversized":
+    if what == "too_large":
         return f"the document of {text} is larger than CONSERVER_MAX_DOCUMENT_BYTES"
     if not usable_uuid(text) or text in ("null", "true", "false") or text.lstrip("-").isdigit():
         return f"the pushed value is neither a uuid nor a vCon: {text!r}"

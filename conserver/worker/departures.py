@@ -24,7 +24,7 @@ from conserver.worker import spans
 from conserver.worker.held_items import HeldItems
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.meters import Meters
-from conserver.worker.story import Teller
+from conserver.worker.story import StoryWriter
 
 _DEAD_LETTER_FIELDS = ("link", "storage", "reason", "attempts", "deliveries")
 
@@ -37,13 +37,13 @@ class Departures:
         boot: Boot,
         redis: RetryingConnection,
         held: HeldItems,
-        teller: Teller,
+        story_writer: StoryWriter,
         meters: Meters | None = None,
     ) -> None:
         self._status = boot.status
         self._redis = redis
         self._held = held
-        self._teller = teller
+        self._story_writer = story_writer
         self._meters = meters
         # Bound here, because binding once per item would be slow.
         self._log = log.get_logger().bind()
@@ -60,7 +60,7 @@ class Departures:
                 done = outcome.kind is OutcomeKind.DONE
                 end = "completed" if done else outcome.kind.value
                 egress = item.route.config.egress_lists if done else ()
-                self._teller.end(item, end, ", ".join(egress), _how(outcome))
+                self._story_writer.end(item, end, ", ".join(egress), _how(outcome))
             if item.notification is not None:
                 delivered = outcome.kind is OutcomeKind.DONE
                 self._tell_job(item.notification.event, "" if delivered else "it was cancelled")
@@ -78,13 +78,13 @@ class Departures:
         if item.attempt is not None:
             causes = waits_for.get("storages") or waits_for
             told = "; ".join(f"{name}: {why}" for name, why in causes.items() if name != "link")
-            self._teller.end(item, "parked", text=f"for {after_s:.1f} s: {told}")
+            self._story_writer.end(item, "parked", text=f"for {after_s:.1f} s: {told}")
         self._leave(item, "parked")
 
     def released(self, item: Item, reason: str) -> None:
         """Record that the item was released, so that another worker can claim it."""
         self._log.debug("released", **item.log_fields(), reason=reason)
-        self._teller.end(item, "released", text=reason)
+        self._story_writer.end(item, "released", text=reason)
         self._held.remove(item)
 
     def lost(self, item: Item, *, repeated: bool = False) -> None:
@@ -100,7 +100,7 @@ class Departures:
         else:
             what = "another worker has the item, or it has ended; nothing was written here"
             self._log.warning("item_lost", **item.log_fields(), what=what)
-            self._teller.end(item, "lost")
+            self._story_writer.end(item, "lost")
         self._leave(item, "lost", "lost", "another consumer has it, or it has ended")
 
     def dead_lettered(self, item: Item, why: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ class Departures:
             self._meters.dead_lettered(item.route.name, why["reason"])
         if item.notification is not None:
             self._tell_job(item.notification.event, str(why["error"]))
-        self._teller.end(item, "failed", text=f"{why['reason']}: {error}")
+        self._story_writer.end(item, "failed", text=f"{why['reason']}: {error}")
         self._leave(item, "dead_letter", why["reason"], why["error"])
 
     def _tell_job(self, event: Event, error: str = "") -> None:

@@ -58,7 +58,7 @@ class DocumentLoader:
             if claimed.what == "inline":
                 item.text, item.unsaved = claimed.payload, True
             elif claimed.length > self._max_document_bytes:
-                claimed.what, item.text = "oversized", b""
+                claimed.what, item.text = "too_large", b""
             elif claimed.what == "stored" and not claimed.text:
                 if wanted and size_bytes + claimed.length > calls.BATCH_BYTES:
                     self._read(wanted)

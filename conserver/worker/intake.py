@@ -2,7 +2,8 @@
 
 1. Prefetch: a claim takes at most N items from each list, where N is what the threads of the list's
    chain finish in about 100 ms, but at least the number of idle threads (prefetch.py). So no thread
-   waits for Redis. All lists together give at most as many items as the largest N.
+   waits for Redis. In total a claim takes at most the largest N, because the chains share the
+   threads.
 2. Backpressure: the worker claims nothing while it holds 256 items or 64 MiB of documents
    (held_items.py), while it runs a suspect, and while it finishes its items so that it can run a
    suspect (claim_schedule.py). It claims nothing for a chain that has enough items queued.
@@ -41,7 +42,7 @@ from conserver.worker.prefetch import Prefetch
 from conserver.worker.rates import Rates
 from conserver.worker.refusals import refusal
 from conserver.worker.routes import Routes
-from conserver.worker.story import Teller
+from conserver.worker.story import StoryWriter
 
 
 class Intake:
@@ -60,7 +61,7 @@ class Intake:
         documents: DocumentLoader,
         outcomes: OutcomeHandler,
         rates: Rates,
-        teller: Teller,
+        story_writer: StoryWriter,
         notifiers: Notifiers,
         meters: Meters | None = None,
     ) -> None:
@@ -75,7 +76,7 @@ class Intake:
         self._documents = documents
         self._outcomes = outcomes
         self._rates = rates
-        self._teller = teller
+        self._story_writer = story_writer
         self._log = log.get_logger()
         self.prefetch = Prefetch(pool)
         self.schedule = ClaimSchedule(boot.coordinator, boot.settings.tick_interval_ms / 1000)
@@ -254,8 +255,8 @@ class Intake:
         spans.claimed(new, self._redis, self._boot.consumer, expiry_s, began_ns)
         for item in new:
             one = item.claimed
-            self._teller.begin(item)
-            # All other items save the call.
+            self._story_writer.begin(item)
+            # No other item can be refused or has to start anew: skip the call for speed.
             if one.deaths or one.replaced or one.what in ("cut", "expired"):
                 self._judge(item)
             self._held.add(item)
@@ -322,7 +323,7 @@ class Intake:
         begin = calls.begin(self._boot.consumer, item.token, item.claimed.epoch)
         if self._redis.call(begin):
             return True
-        self._teller.end(item, "lost")
+        self._story_writer.end(item, "lost")
         self._held.remove(item)
         return False
 

@@ -5,8 +5,8 @@
                                                      call reads only this document: it may be large)
  2  its links run in a chain thread       RUNNING    pool.py, chain.py (UNTIMED while its document
                                                      is parsed and while a checkpoint is written)
- 3  document and progress are written     FINISHING  outcomes.py, outbox.py (left out if no link
-                                                     changed the document)
+ 3  document and progress are written     FINISHING  outcomes.py, outbox.py (left out if Redis
+                                                     has the document's present version)
  4  each storage of the chain saves it    FINISHING  writers.py
  5  settled: it leaves the worker         FREE       outbox.py
 
@@ -213,7 +213,7 @@ class Item:
         return self.uuid if usable_uuid(self.uuid) else name_of(self.claimed.payload)
 
     @property
-    def changed(self) -> bool:
+    def needs_write(self) -> bool:
         """Whether Redis lacks the document's present version."""
         return self.unsaved or self.draft is not None
 

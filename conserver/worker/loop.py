@@ -106,7 +106,7 @@ class WorkerLoop:
         self._outbox = parts.outbox
         self._outcomes = parts.outcomes
         self._intake = parts.intake
-        self._teller = parts.teller
+        self._story_writer = parts.story_writer
         self._notifiers = parts.notifiers
         self._meters = parts.meters
         self._hints = JobHints(boot.consumer, self._redis)
@@ -161,7 +161,7 @@ class WorkerLoop:
             self._outcomes.flush()
             if self._draining:
                 if not self._held:
-                    self._teller.flush()
+                    self._story_writer.flush()
                     if self._meters is not None:
                         self._meters.flush()
                     return 0
@@ -306,7 +306,7 @@ class WorkerLoop:
         self._status.set_memory(memory.resident_bytes())
         if self._meters is not None:
             self._meters.flush()
-        self._teller.flush()
+        self._story_writer.flush()
         if self._held:
             self._inbox.cancelled = self._intake.read_cancelled(self._inbox.cancelled)
             self._hints.send(self._held.by_token.values())

@@ -309,11 +309,11 @@ class Outbox:
             return
         after_s = WRONG_TYPE_RETRY_S * random.uniform(0.8, 1.2)
         done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE
-        if item.changed and done and not key.startswith((keys.document(""), keys.revision(""))):
+        if item.needs_write and done and not key.startswith((keys.document(""), keys.revision(""))):
             # The document itself can be written. This keeps the work of the links.
             self.write(item, lambda i: self.park(i, after_s, key=key))
             return
-        if item.changed or not done:
+        if item.needs_write or not done:
             # The record must not list a link as done if the document lacks its changes.
             item.revert_to_saved()
         self.park(item, after_s, key=key)
@@ -336,7 +336,7 @@ def _refused(reason: str) -> Rejected:
 
 def _write_call(item: Item) -> calls.Write:
     """The call that writes an item's progress, and its document if that has changed."""
-    uuid, body = (item.uuid, item.body) if item.changed else ("", b"")
+    uuid, body = (item.uuid, item.body) if item.needs_write else ("", b"")
     claimed, state = item.claimed, item.progress.dump()
     return calls.Write(
         claimed.token, claimed.epoch, uuid, item.revision, item.route.name, state, body

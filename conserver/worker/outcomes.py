@@ -189,8 +189,8 @@ class OutcomeHandler:
         self._write_then(item, lambda i: self._outbox.park(i, after_s, **cause))
 
     def _write_then(self, item: Item, then: Callable[[Item], None]) -> None:
-        """Write the document if it has changed, then call `then`."""
-        if item.changed:
+        """Write the document if Redis lacks its present version, then call `then`."""
+        if item.needs_write:
             self._outbox.write(item, then)
         else:
             then(item)

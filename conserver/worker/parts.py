@@ -20,7 +20,7 @@ from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
 from conserver.worker.rates import Rates
 from conserver.worker.routes import Routes
-from conserver.worker.story import Teller
+from conserver.worker.story import StoryWriter
 from conserver.worker.work_queue import WorkQueue
 from conserver.worker.writers import Writer
 
@@ -46,9 +46,9 @@ class WorkerParts:
         self.runner = ChainRunner(status, inbox)
         self.pool = ChainPool(threads, self.queue, self.runner, inbox)
 
-        self.teller = Teller(boot, redis)
+        self.story_writer = StoryWriter(boot, redis)
         self.meters = meters = meters_of(boot, routes.all, self.writers, inbox)
-        departures = Departures(boot, redis, self.held, self.teller, meters)
+        departures = Departures(boot, redis, self.held, self.story_writer, meters)
         self.outbox = Outbox(boot, redis, self.queue, self.documents, departures)
         self.rates = Rates(redis, Complaints(log.get_logger()), inbox.throttles, chains, threads)
         self.outcomes = OutcomeHandler(
@@ -73,7 +73,7 @@ class WorkerParts:
             self.documents,
             self.outcomes,
             self.rates,
-            self.teller,
+            self.story_writer,
             self.notifiers,
             meters,
         )

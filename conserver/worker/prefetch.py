@@ -1,4 +1,4 @@
-"""Prefetch: how many items of each chain a worker claims at once.
+"""Prefetch: how many items a worker asks for on each list of a chain.
 
 Of each chain a worker wants as many items as its threads finish within HORIZON_S, by the measured
 durations of the chain's items, and at least as many as its idle threads can start. So it claims

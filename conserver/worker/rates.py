@@ -4,8 +4,8 @@ A rate slot is a moment that is reserved for one item. If an item comes to a lin
 has no slot, its chain thread ends the run with the outcome RATE. The worker loop then reserves
 slots in Redis for all such items, in one call per rate. An item whose slot is now goes back to the
 chain threads. An item whose slot is later is parked until then, and its record keeps the slot. So
-no thread waits for a slot. Redis gives no slot that is more than AHEAD_S away, except the very next
-one. An item that gets no slot is parked until it is to ask again.
+no thread waits for a slot. Redis gives no slot that is more than AHEAD_S away, unless it is the
+first free slot of a slow rate. An item that gets no slot is parked until it is to ask again.
 
 A worker parks at most as many items of a chain as the chain has slots in SHARE_S. While it has that
 many parked, it claims nothing of the chain, so that the other items keep their order in their list.
@@ -87,8 +87,8 @@ class Rates:
         self._ahead = {  # chain -> how many slots it has in SHARE_S
             route.name: _slots_in(SHARE_S, rates) for route in routes if (rates := _rates_of(route))
         }
-        # chain -> an allowance: so many held items without a slot, one per thread, may still run
-        # the links before the link with the rate, and do not count against `_ahead`
+        # chain -> how many held items are not counted as needing a slot yet: one per thread, which
+        # may still be in a link before the link with the rate
         self._before = {
             route.name: 0 if route.rate or route.names[0] in route.rates else threads
             for route in routes
@@ -135,7 +135,8 @@ class Rates:
                 self._complaints.tell(answer[1].decode(), answer[2].decode())
 
     def throttled(self, item: Item, link: str, wait_s: float, now_s: float) -> None:
-        """Hold back the chain of an item whose next link is throttled and is the chain's first.
+        """Claim little from a chain for a while if the throttled link, which is next for the item,
+        is the first of the chain.
 
         The chain's other items would only be parked as well. But some of them may owe only
         storages, so the worker claims from the chain once per LOOK_S.
@@ -167,8 +168,8 @@ class Rates:
                 continue
             left = self._slots_left(chain, now_s, held) if chain in self._ahead else most
             if left > 0:
-                # Ask for one more: the first in `returned` may be a new item from a list waiter,
-                # and a parked item behind it that is due must not wait.
+                # Ask for one more: a list waiter may have put a new item into `returned`, ahead of
+                # a parked item that is due.
                 found[chain] = min(most, left + 1)
         return found
 

@@ -14,11 +14,11 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
     pushes = list(progress.pushes)
     if outcome.kind is OutcomeKind.DONE:
         pushes = [(name, item.uuid) for name in item.route.config.egress_lists] + pushes
-        status, write = "completed", item.changed
+        status, write = "completed", item.needs_write
     elif outcome.kind is OutcomeKind.FILTERED:
         # A document that was pushed inline and filtered without a change is not written to Redis.
         unwritten = item.draft is None and item.unsaved and not pushes
-        status, write = "filtered", item.changed and not unwritten
+        status, write = "filtered", item.needs_write and not unwritten
     else:
         pushes, status, write = [], "cancelled", False
     body = item.body if write else b""

@@ -1,4 +1,4 @@
-"""Teller: records the events of each attempt at an item, for `conserver where` (queue/stories.py).
+"""StoryWriter: records the events of each attempt at an item (queue/stories.py).
 
 By default only items of jobs have an Attempt. With CONSERVER_STORIES, all items have one, or no
 item has. The thread that works on the item adds events. When the item has left the worker, the
@@ -46,7 +46,7 @@ def add(
     attempt.events.append(Event(kind, name, begun_ms, to_ms, text, good))
 
 
-class Teller:
+class StoryWriter:
     """Begins and ends the attempts. Used by the worker loop only."""
 
     def __init__(self, boot: Boot, redis: RetryingConnection) -> None:

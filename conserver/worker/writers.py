@@ -121,7 +121,7 @@ class Writer:
         return thread
 
 
-class _Job(NamedTuple):
+class _Task(NamedTuple):
     item: Item
     look_up: bool
 
@@ -163,7 +163,7 @@ class _WriterThread:
         self._abandoned = False
         self._running: _Call | None = None
         self._waited_s = 0.0  # for the running call
-        self.jobs: deque[_Job] = deque()
+        self.jobs: deque[_Task] = deque()
 
     @property
     def is_alive(self) -> bool:
@@ -177,7 +177,7 @@ class _WriterThread:
     def add(self, items: Sequence[Item], look_up: bool = False) -> None:
         """Append jobs."""
         with self._lock:
-            self.jobs.extend(_Job(item, look_up) for item in items)
+            self.jobs.extend(_Task(item, look_up) for item in items)
             self._lock.notify()
 
     def abandon_after(self, passed_s: float, limit_s: float) -> _Call | None:
@@ -237,7 +237,7 @@ class _WriterThread:
         outcomes: Outcomes = []
         durations: list[float] = []
         while items:
-            allowed = self._breaker.allowed(time.monotonic())
+            allowed = self._breaker.documents_allowed(time.monotonic())
             if not allowed:
                 outcomes += self._all_unavailable(items, Unavailable(self._breaker.reason))
                 break
@@ -291,7 +291,7 @@ class _WriterThread:
 
     def _look_up(self, item: Item) -> StorageReport:
         name = self._loaded.name
-        if not self._breaker.allowed(time.monotonic()):
+        if not self._breaker.documents_allowed(time.monotonic()):
             away = Unavailable(self._breaker.reason)
             return StorageReport(name, self._all_unavailable([item], away), item)
         try:

@@ -235,7 +235,7 @@ def test_what_a_story_costs(redis_url: str, jobs: bool) -> None:
             worker.flush()
 
         batch("warm")
-        worker.teller.flush()
+        worker.story_writer.flush()
         with commands(worker.client) as counted:
             batch("job")
             worker.claim_if_due()  # The next call of the loop takes the stories along.

@@ -38,7 +38,7 @@ def test_while_it_waits_and_runs_and_when_it_has_ended(redis_url: str) -> None:
         [place] = story.read(worker.client, LISTS, uuid).places
         assert place.links == ["a"], "as of the checkpoint"
         worker.flush()
-        worker.teller.flush()
+        worker.story_writer.flush()
         ended = story.read(worker.client, LISTS, uuid)
     assert not ended.places
     assert [job.status for job in ended.jobs] == ["completed"]
@@ -53,7 +53,7 @@ def test_parked_and_dead(redis_url: str, error: Exception, where: str) -> None:
     with SteppedWorker(redis_url, links=[link("a", _raising(error))]) as worker:
         uuid = submit(worker.queue, "j1")
         worker.work()
-        worker.teller.flush()
+        worker.story_writer.flush()
         found = story.read(worker.client, LISTS, uuid)
     [place] = found.places
     assert (place.where, place.attempts, place.job) == (where, 1, "j1")
@@ -67,7 +67,7 @@ def test_only_what_belongs_to_the_lists_and_the_vcon(redis_url: str) -> None:
         uuid = submit(worker.queue, "j1")
         submit(worker.queue, "j2")
         worker.work()
-        worker.teller.flush()
+        worker.story_writer.flush()
         assert [job.id for job in story.read(worker.client, LISTS, uuid, "j2").jobs] == ["j1"]
         nothing_of_it = story.read(worker.client, ["other"], uuid)
         expected = story.Story(uuid, [], [], [], nothing_of_it.hosts)

@@ -17,9 +17,9 @@ def failed_times(count: int, after_s: float | None = None) -> Breaker:
 
 def test_a_closed_breaker_allows_the_maximum() -> None:
     breaker = Breaker(MOST)
-    assert breaker.allowed(0.0) == MOST
+    assert breaker.documents_allowed(0.0) == MOST
     assert not breaker.succeeded()
-    assert breaker.allowed(1.0) == MOST
+    assert breaker.documents_allowed(1.0) == MOST
 
 
 def test_the_first_failure_opens_it() -> None:
@@ -27,47 +27,47 @@ def test_the_first_failure_opens_it() -> None:
     assert breaker.failed(0.0, "gone")
     assert not breaker.failed(0.1, "gone again")
     assert breaker.reason == "gone again"
-    assert breaker.allowed(0.2) == 0
+    assert breaker.documents_allowed(0.2) == 0
 
 
 def test_one_document_is_allowed_when_the_pause_is_over() -> None:
     breaker = failed_times(1)
-    assert breaker.allowed(FIRST_PAUSE_S * 0.49) == 0
-    assert breaker.allowed(FIRST_PAUSE_S * 1.01) == 1
+    assert breaker.documents_allowed(FIRST_PAUSE_S * 0.49) == 0
+    assert breaker.documents_allowed(FIRST_PAUSE_S * 1.01) == 1
 
 
 def test_pauses_grow_up_to_a_bound() -> None:
-    assert failed_times(3).allowed(FIRST_PAUSE_S * 4 * 0.49) == 0
-    assert failed_times(3).allowed(FIRST_PAUSE_S * 4 * 1.01) == 1
+    assert failed_times(3).documents_allowed(FIRST_PAUSE_S * 4 * 0.49) == 0
+    assert failed_times(3).documents_allowed(FIRST_PAUSE_S * 4 * 1.01) == 1
     # Thousands of failures must not overflow the exponent.
-    assert failed_times(10_000).allowed(LONGEST_PAUSE_S * 1.01) == 1
+    assert failed_times(10_000).documents_allowed(LONGEST_PAUSE_S * 1.01) == 1
 
 
 def test_the_pause_that_a_storage_asks_for_is_kept() -> None:
     breaker = failed_times(1, after_s=100.0)
-    assert breaker.allowed(99.0) == 0
-    assert breaker.allowed(100.0) == 1
+    assert breaker.documents_allowed(99.0) == 0
+    assert breaker.documents_allowed(100.0) == 1
 
 
 def test_a_success_closes_it_and_the_limit_grows_fourfold() -> None:
     breaker = failed_times(5)
     assert breaker.succeeded()
-    grown = [breaker.allowed(0.0)]
+    grown = [breaker.documents_allowed(0.0)]
     while grown[-1] < MOST:
         assert not breaker.succeeded()
-        grown.append(breaker.allowed(0.0))
+        grown.append(breaker.documents_allowed(0.0))
     assert grown == [4, 16, 64, 256]
     breaker.succeeded()
-    assert breaker.allowed(0.0) == MOST
+    assert breaker.documents_allowed(0.0) == MOST
 
 
 def test_a_failed_probe_doubles_the_pause() -> None:
     breaker = failed_times(1)
     assert not breaker.failed(1.0, "still away")
-    assert breaker.allowed(1.0 + FIRST_PAUSE_S * 2 * 0.49) == 0
+    assert breaker.documents_allowed(1.0 + FIRST_PAUSE_S * 2 * 0.49) == 0
     breaker.succeeded()
     assert breaker.failed(10.0, "away once more"), "it was closed, so this opens it"
-    assert breaker.allowed(10.0 + FIRST_PAUSE_S * 1.01) == 1
+    assert breaker.documents_allowed(10.0 + FIRST_PAUSE_S * 1.01) == 1
 
 
 def test_items_come_back_after_the_probe_and_not_all_at_once() -> None:

@@ -170,7 +170,7 @@ def test_links_run_in_order_on_one_vcon(setup: Setup) -> None:
     assert seen == ["a of main on u1", "b of main on u1"]
     assert item.progress.links == ["a", "b"]
     assert Vcon.parse(item.body).tags == {"a": "done", "b": "done"}
-    assert item.changed
+    assert item.needs_write
     assert item.links_s > 0
 
 
@@ -179,12 +179,12 @@ def test_an_unchanged_document_keeps_its_bytes(setup: Setup) -> None:
     item, outcome = setup.run(link("a", nothing), text=text)
     assert outcome.kind is OutcomeKind.DONE
     assert item.body is item.text
-    assert not item.changed
+    assert not item.needs_write
 
 
 def test_a_chain_without_links_is_done(setup: Setup) -> None:
     item, outcome = setup.run()
-    assert (outcome.kind, item.changed) == (OutcomeKind.DONE, False)
+    assert (outcome.kind, item.needs_write) == (OutcomeKind.DONE, False)
 
 
 def test_none_stops_the_chain_and_keeps_what_was_changed(setup: Setup) -> None:
@@ -240,7 +240,7 @@ def test_a_link_may_return_another_vcon_object(setup: Setup) -> None:
 
     item, outcome = setup.run(link("a", replace), link("b", tag))
     assert outcome.kind is OutcomeKind.DONE
-    assert item.changed
+    assert item.needs_write
     body = orjson.loads(item.body)
     assert body["subject"] == "new"
     assert Vcon.parse(item.body).tags == {"seen": "yes"}
@@ -250,7 +250,7 @@ def test_a_link_may_return_another_vcon_object(setup: Setup) -> None:
 
 def test_another_object_with_the_same_content_is_no_change(setup: Setup) -> None:
     item, _ = setup.run(link("a", lambda vcon, _: Vcon.parse(orjson.dumps(vcon.view))))
-    assert not item.changed
+    assert not item.needs_write
 
 
 @pytest.mark.parametrize("answers", [True, False])
@@ -286,7 +286,7 @@ def test_what_json_cannot_hold_is_rejected_in_the_chain_thread(
         item, outcome = setup.run(link("a", run))
         assert outcome.kind is OutcomeKind.REJECTED
         assert "cannot be written as JSON" in outcome.message
-        assert not item.changed
+        assert not item.needs_write
 
 
 def test_a_signed_vcon_is_passed_through_and_cannot_be_changed(setup: Setup) -> None:
@@ -623,7 +623,7 @@ def test_effects_of_a_filtering_link_are_kept_and_those_of_a_failed_one_are_not(
     [
         (b"u1", "missing", b"", "vcon:u1 does not exist"),
         (b"u1", "type:hash vcon:u1", b"", "vcon:u1 is a Redis hash"),
-        (b"u1", "oversized", b"", "larger than CONSERVER_MAX_DOCUMENT_BYTES"),
+        (b"u1", "too_large", b"", "larger than CONSERVER_MAX_DOCUMENT_BYTES"),
         (b"u1", "stored", b"", "vcon:u1 holds an empty string"),
         (b"", "missing", b"", "empty"),
         (b"  ", "missing", b"", "empty"),

@@ -35,7 +35,7 @@ def opened(made: Item) -> Vcon:
 def test_an_untouched_document_is_not_changed_and_keeps_its_bytes() -> None:
     one = item(text := b' {"uuid": "u1", "n": 1.0} ')
     one.dump_vcon()
-    assert not one.changed
+    assert not one.needs_write
     assert one.body is text
 
 
@@ -43,7 +43,7 @@ def test_reading_data_is_no_change() -> None:
     one = item()
     assert opened(one).data["subject"] == "as it came"
     one.dump_vcon()
-    assert not one.changed
+    assert not one.needs_write
 
 
 def test_a_changed_document_is_dumped_once() -> None:
@@ -51,7 +51,7 @@ def test_a_changed_document_is_dumped_once() -> None:
     opened(one).data["subject"] = "new"
     assert one.draft is None, "not before dump_vcon"
     one.dump_vcon()
-    assert one.changed
+    assert one.needs_write
     assert one.body == document("u1", subject="new")
     assert one.body is one.body
 
@@ -62,7 +62,7 @@ def test_a_change_that_was_taken_back_is_none() -> None:
     one.dump_vcon()
     opened(one).data["subject"] = "as it came"
     one.dump_vcon()
-    assert not one.changed
+    assert not one.needs_write
 
 
 def test_what_json_cannot_hold_is_rejected_when_it_is_dumped() -> None:
@@ -74,15 +74,15 @@ def test_what_json_cannot_hold_is_rejected_when_it_is_dumped() -> None:
 
 def test_a_written_document_is_the_base_of_later_changes() -> None:
     one = item(unsaved=True)
-    assert one.changed
+    assert one.needs_write
     opened(one).add_tag("a", "1")
     one.dump_vcon()
     body = one.body
     one.document_written(body, 12)
-    assert (one.text, one.revision, one.changed) == (body, 12, False)
+    assert (one.text, one.revision, one.needs_write) == (body, 12, False)
     assert opened(one).base is body
     one.dump_vcon()
-    assert not one.changed
+    assert not one.needs_write
 
 
 def test_revert_to_saved_drops_progress_and_changes_and_nothing_else() -> None:

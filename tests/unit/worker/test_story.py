@@ -20,7 +20,7 @@ from tests.workers import RunningWorker, SteppedWorker, link, nothing, storage, 
 def told(worker: SteppedWorker | RunningWorker, uuid: str) -> list[Attempt]:
     """The story in Redis."""
     if isinstance(worker, SteppedWorker):
-        worker.teller.flush()
+        worker.story_writer.flush()
     return stories.load(worker.client.zrange(keys.story(uuid), 0, -1))
 
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_told_stands_in_nobodys_way(redis_url: str) -> None:
         uuid = submit(worker.queue, "j1")
         worker.client.set(keys.story(uuid), "another type")
         worker.work()
-        worker.teller.flush()
+        worker.story_writer.flush()
         assert worker.out() == [uuid]
         assert worker.client.get(keys.story(uuid)) == b"another type"
         again = submit(worker.queue, "j2")
