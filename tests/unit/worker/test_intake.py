@@ -330,7 +330,7 @@ def test_items_that_must_not_run_are_dead_lettered_and_logged(make: Make) -> Non
     told = [line for line in lines if line["event"] == "dead_letter"]
     assert [(line["vcon"], line["chain"], line["list"], line["reason"]) for line in told] == [
         ("bad", "main", "in", "poison"),
-        ("large", "main", "in", "too_large"),
+        ("large", "main", "in", "oversized"),
     ]
     assert told[0]["deliveries"] == 3
     assert "died 3 times" in told[0]["error"]
