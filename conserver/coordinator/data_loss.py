@@ -69,7 +69,7 @@ class DataLoss:
             how = f"it went back by {back_s:.0f} s: an older snapshot, a replica that lagged"
         if how:
             what = "push again what producers still have; `conserver doctor` says what it keeps"
-            known = {**self._counts_before_last, "in_flight": in_flight}
+            known = {**(self._counts_before_last or self._counts), "in_flight": in_flight}
             self._log.error("redis_lost_data", how=how, **known, what=what)
         self._counts_before_last, self._counts = self._counts, await self._count()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ _NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
 @contextmanager
 def cheap_imports(*, opentelemetry: bool = False) -> Iterator[None]:
-    """Let imports in this block take a fifth less CPU. Only for a process without other threads.
+    """Let imports in this block take a fifth less CPU. No other thread may import meanwhile.
 
     - The garbage collector is off: imports create many objects, but nearly none that can be freed.
       These objects stay to the end of the process, so no later collection visits them (gc.freeze).
@@ -21,7 +22,9 @@ def cheap_imports(*, opentelemetry: bool = False) -> Iterator[None]:
       MB in every process), for metrics that are off by default. OpenTelemetry is not hidden if a
       variable OTEL_... is set, or if it is imported already.
     - Pydantic looks for no plugins for the models in this block: to find them it reads the metadata
-      of all installed packages (10 ms). The models of links and storages get their plugins.
+      of all installed packages (10 ms). The models of links and storages get their plugins. It is
+      told by a variable, which is not set while other threads run, as they may read the
+      environment.
 
     Args:
         opentelemetry: do not hide OpenTelemetry, because a module needs it, as FastAPI does.
@@ -32,8 +35,8 @@ def cheap_imports(*, opentelemetry: bool = False) -> Iterator[None]:
     hides = not used and "opentelemetry" not in sys.modules
     if hides:
         sys.modules["opentelemetry"] = None  # type: ignore[assignment]
-    chooses_plugins = _NO_PLUGINS in os.environ
-    if not chooses_plugins:
+    skips_plugins = _NO_PLUGINS not in os.environ and threading.active_count() == 1
+    if skips_plugins:
         os.environ[_NO_PLUGINS] = "__all__"
     known = len(sys.modules)
     try:
@@ -41,7 +44,7 @@ def cheap_imports(*, opentelemetry: bool = False) -> Iterator[None]:
     finally:
         if len(sys.modules) > known:
             gc.freeze()
-        if not chooses_plugins:
+        if skips_plugins:
             del os.environ[_NO_PLUGINS]
         if hides:
             del sys.modules["opentelemetry"]

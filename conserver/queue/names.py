@@ -19,6 +19,7 @@ from conserver.vcon.ids import usable_uuid, uuid8_of
 
 NAME_CHARS = 64
 """Most characters of a name that is no uuid."""
+_GLIMPSE_BYTES = 65_536
 _UUID_MEMBER = re.compile(rb'"uuid"\s*:\s*"([\w.:@+=-]{1,128})"')
 
 
@@ -35,6 +36,19 @@ def name_of(payload: bytes) -> str:
     # Nobody could type an unprintable character.
     shown = "".join(char if char.isprintable() else "\ufffd" for char in text)
     return shown if len(shown) <= NAME_CHARS else shown[: NAME_CHARS - 3] + "..."
+
+
+def name_unparsed(payload: bytes) -> str:
+    """A name for log lines, made without parsing a document: to parse it may be what kills workers.
+
+    It is the first uuid in the document's first 64 KiB, which may be that of another object in it,
+    or else a UUIDv8 of the bytes.
+    """
+    if payload[:1] != b"{":
+        return name_of(payload)
+    match = _UUID_MEMBER.search(payload, 0, _GLIMPSE_BYTES)
+    found = match[1].decode("ascii", "replace") if match else ""
+    return found if usable_uuid(found) else uuid8_of(payload)
 
 
 def name_of_element(element: bytes) -> str:

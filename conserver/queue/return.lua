@@ -72,7 +72,9 @@ local function return_one(record)
   end
   if blame == 'everything' or (blame == 'items' and named) then
     record.suspect = true
-    note_death(record)
+    if named or record.note == '' then -- else it tells an earlier death, by which it was blamed
+      note_death(record)
+    end
   end
   suspects = suspects + (record.suspect and 1 or 0)
   send_back(record)

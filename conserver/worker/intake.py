@@ -319,9 +319,10 @@ class Intake:
         Returns:
             False if another consumer has the item.
         """
-        self._log.warning("suspect_begun", **item.log_fields(), deliveries=item.claimed.deaths)
         begin = calls.begin(self._boot.consumer, item.token, item.claimed.epoch)
         if self._redis.call(begin):
+            # Not sooner: the item's name may have to be read from its document.
+            self._log.warning("suspect_begun", **item.log_fields(), deliveries=item.claimed.deaths)
             return True
         self._story_writer.end(item, "lost")
         self._held.remove(item)

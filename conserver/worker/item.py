@@ -56,7 +56,7 @@ from conserver.config.model import ChainConfig
 from conserver.errors import Rejected, with_type
 from conserver.outbound.event import Notification
 from conserver.plugins.loader import LoadedLink
-from conserver.queue.names import name_of
+from conserver.queue.names import name_of, name_unparsed
 from conserver.queue.record import Claimed, Progress
 from conserver.queue.stories import Attempt
 from conserver.telemetry.redact import redact_text
@@ -210,7 +210,14 @@ class Item:
         vcon = self.vcon
         if vcon is not None and vcon.uuid == self.uuid:  # Vcon.parse has checked it.
             return self.uuid
-        return self.uuid if usable_uuid(self.uuid) else name_of(self.claimed.payload)
+        if usable_uuid(self.uuid):
+            return self.uuid
+        return (name_unparsed if self.is_refused else name_of)(self.claimed.payload)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the item must not run (refusals.py)."""
+        return self.outcome is not None and self.outcome.kind is OutcomeKind.REFUSED
 
     @property
     def needs_write(self) -> bool:
@@ -288,17 +295,19 @@ class Item:
             "error": redact_text(error),
             "list": self.claimed.list,
             "chain": self.route.name,
-            "uuid": self.name,
             "token": self.token,
             "attempts": self.progress.attempts,
             "deliveries": self.claimed.deaths,
         }
         outcome = self.outcome
+        # Without a uuid here, the reader of the dead letter finds it in the whole payload.
+        if usable_uuid(self.uuid) or not self.is_refused:
+            why["uuid"] = self.name
         if storage:
             why["storage"] = storage
         elif outcome is not None and outcome.link:
             why["link"] = outcome.link
-            if outcome.kind is not OutcomeKind.REFUSED:
+            if not self.is_refused:
                 trace = redact_text(outcome.traceback)
                 why.update(type=outcome.error_type, traceback=trace)
         return why

@@ -345,7 +345,7 @@ def _write_call(item: Item) -> calls.Write:
 
 def _move(item: Item) -> calls.Move:
     """The move of an item, with its progress. The record of a refused item stays as it is."""
-    if item.outcome is not None and item.outcome.kind is OutcomeKind.REFUSED:
+    if item.is_refused:
         return calls.Move(item.token, item.claimed.epoch)
     return calls.Move(item.token, item.claimed.epoch, item.progress.dump(), item.revision)
 
@@ -354,7 +354,10 @@ def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:
     """How many bytes Lua handles for an item: those that are sent, and those of its record. The
     record contains the document if this was pushed inline and is not written yet.
     """
-    return sent_bytes + (len(item.claimed.payload) if item.unsaved else 0)
+    if item.claimed.what == "cut":
+        return sent_bytes + item.claimed.length
+    unwritten = item.unsaved or item.is_refused
+    return sent_bytes + (len(item.claimed.payload) if unwritten else 0)
 
 
 def _batches(

@@ -122,7 +122,7 @@ class OutcomeHandler:
             answers.asked.discard(report.storage)
             if isinstance(outcome, Stored):
                 if outcome.etag:
-                    item.progress.etags[report.storage] = outcome.etag
+                    item.progress.etags[report.storage] = str(outcome.etag)
                 if item.progress.owed is not None:
                     item.progress.owed.remove(report.storage)
             elif isinstance(outcome, Unavailable):

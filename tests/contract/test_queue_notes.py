@@ -88,6 +88,16 @@ def test_a_host_that_is_gone_leaves_a_note_with_all(queue: Queue) -> None:
     assert "; the last time it died with its host" in buried(queue).message
 
 
+def test_a_host_that_is_gone_leaves_the_note_of_an_earlier_death(queue: Queue) -> None:
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    queue.return_items(one, blame(one.one(), u1=LIMIT))
+    one = Consumer(queue, "again")
+    assert one.one().suspect
+    queue.return_items(one, Blame("everything", notes={"": {"error": "died with its host"}}))
+    assert buried(queue).reason == "time_limit"
+
+
 def test_the_last_death_is_what_counts(queue: Queue) -> None:
     queue.push("q", "u1")
     for turn, note in enumerate((CRASH, STRANGE, LIMIT)):

@@ -24,12 +24,13 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(DATA.parents[1]), "HF_HUB_OFFLINE
 def transcribe(
     *words: str | Path, cwd: Path = DATA, failpoints: str = "", limited: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """limited: no file and no shared memory may be larger than 8 KiB."""
+    """limited: no file and no shared memory may be larger than 4 KiB (8 of 512 bytes)."""
     limits = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh"] if limited else []
     return subprocess.run(
         [*limits, sys.executable, "-m", "conserver", "transcribe", *words],
         capture_output=True, text=True, timeout=110, check=False, cwd=cwd,
-        env={**ENVIRONMENT, "CONSERVER_FAILPOINTS": failpoints},
+        # Python would write files of bytecode, cut them at the limit, and fail to read them later.
+        env={**ENVIRONMENT, "CONSERVER_FAILPOINTS": failpoints, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
 
 

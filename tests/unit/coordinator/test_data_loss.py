@@ -41,3 +41,16 @@ def test_what_was_counted_after_the_last_heartbeat_may_be_lost_already() -> None
     (line,) = lines
     found: dict[str, Any] = {name: line[name] for name in ("waiting", "parked", "dead")}
     assert found == {"waiting": 3, "parked": 0, "dead": 1}
+
+
+def test_a_loss_at_the_second_heartbeat_has_the_counts_of_the_first() -> None:
+    redis = cast(AsyncRetryingConnection, Answers(COUNTED, EMPTY))
+
+    async def scene() -> None:
+        loss = DataLoss(redis, "h", ["q"], 30, structlog.get_logger())
+        await loss.look("1000.1", "", unknown=True, consumers=["c"], in_flight=2)
+        await loss.look("2000.2", "", unknown=True, consumers=["c"], in_flight=2)
+
+    with capture_logs() as lines:
+        asyncio.run(scene())
+    assert [(line["waiting"], line["dead"]) for line in lines] == [(3, 1)]

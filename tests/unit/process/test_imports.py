@@ -53,6 +53,20 @@ class Theirs(pydantic.BaseModel):
     name: str
 print("PYDANTIC_DISABLE_PLUGINS" in os.environ)
 """
+_VARIABLE = "PYDANTIC_DISABLE_PLUGINS"
+_THREADS = """
+import os, threading
+from conserver.process.imports import cheap_imports
+end = threading.Event()
+other = threading.Thread(target=end.wait)
+other.start()
+with cheap_imports():
+    print("PYDANTIC_DISABLE_PLUGINS" in os.environ)
+end.set()
+other.join()
+with cheap_imports():
+    print("PYDANTIC_DISABLE_PLUGINS" in os.environ)
+"""
 _PLUGIN = """
 class Plugin:
     def new_schema_validator(self, schema, schema_type, schema_type_path, *rest):
@@ -106,3 +120,10 @@ def test_a_process_of_one_command_ends_without_a_search_for_garbage() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_environment_stays_as_it_is_while_other_threads_may_read_it() -> None:
+    environ = {name: value for name, value in os.environ.items() if name != _VARIABLE}
+    command = [sys.executable, "-c", _THREADS]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from conserver.process import wakeup
 from conserver.process.shared_status import ITEMS_MAX, Phase
-from conserver.queue import calls, keys, operator_calls, script
+from conserver.queue import calls, dead_letters, keys, operator_calls, script
 from conserver.queue.operator_calls import Submission
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
@@ -340,6 +340,24 @@ def test_items_that_must_not_run_are_dead_lettered_and_logged(make: Make) -> Non
     assert not [line for line in lines if line["event"] == "suspect_begun"]
 
 
+def test_the_document_of_a_refused_item_is_not_parsed(make: Make) -> None:
+    """To parse it may be what killed the workers. The first uuid in it is then its name in the log,
+    and the whole payload has that of its dead letter.
+    """
+    worker = make(max_payload_bytes=1000)
+    large = b'{"appended":{"uuid":"of-another"},"subject":"%s","uuid":"large"}' % (b"x" * 2000)
+    deadly = '{"appended":{"uuid":"of-another"},"uuid":"deadly"}'
+    worker.queue.suspect(deadly, "in", deaths=3)
+    worker.queue.push("in", large)
+    with capture_logs() as lines:
+        for _ in range(2):
+            worker.claim_if_due()
+            worker.flush()
+    told = [line["vcon"] for line in lines if line["event"] == "dead_letter"]
+    assert told == ["of-another", "of-another"]
+    assert {letter.name for letter in dead_letters.scan(worker.client, "in")} == {"deadly", "large"}
+
+
 def test_suspects_that_must_not_run_do_not_wait_for_a_tick(make: Make) -> None:
     worker = make(tick_interval_ms=HOUR_MS)
     for number in range(3):
@@ -539,7 +557,10 @@ def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> N
     worker.queue.store("bad", document("bad"))
     worker.queue.suspect("bad", "in")
     worker.receive()
-    worker.claim_if_due()
+    with capture_logs() as lines:
+        worker.claim_if_due()
+    # A document that was pushed is parsed for its name, which may kill the worker, too.
+    assert "suspect_begun" not in {line["event"] for line in lines}, "it is marked first"
     assert worker.held.by_token == {}
     assert worker.status.read().items == ()
     assert worker.take_queued() == []
