@@ -7,8 +7,8 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            many items its threads finish in 100 ms, but at least one per idle
                            thread; worker/rates.py lowers the number for rates and throttled links.
                            worker/intake.py asks for that number. A claim has at most 128 items and
-                           4 MiB (queue/calls.py); a worker holds at most 256 items and 64 MiB
-                           (worker/held_items.py)
+                           4 MiB (queue/calls.py; bytes of pushed documents count four times); a
+                           worker holds at most 256 items and 64 MiB (worker/held_items.py)
     links, checkpoints     worker/chain.py, one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
@@ -23,11 +23,13 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            hard_timeout_s. The docstrings in watchdog.py tell the details. After the
                            kill: "A killed worker" below
     a killed worker        below, step by step
-    secrets in output      telemetry/redact.py removes them. Mainly, telemetry/log.py applies it to
-                           every line, cli/output.py and tables.py to the output of commands,
-                           worker/ (item, story, chain, outbox, outcomes, writers) to what it leaves
-                           in Redis, queue/jobs.py and operations/ to errors that they read from
-                           Redis, http/ to what it answers, telemetry/otel.py to spans.
+    secrets in output      telemetry/redact.py removes them. It is called mainly by these:
+                           - telemetry/log.py, for every line of the log;
+                           - cli/output.py and tables.py, for what commands print;
+                           - worker/ (item, story, chain, outbox, outcomes, writers), for what a
+                             worker leaves in Redis;
+                           - queue/jobs.py and operations/, for errors that they read from Redis;
+                           - http/, for answers; telemetry/otel.py, for spans.
                            `grep -rn redact conserver` finds the other places
     a new command          operations/<name>.py reads or changes Redis, cli/<name>.py declares it
                            and prints (with cli/arguments.py, output.py, tables.py; watching.py if
@@ -66,7 +68,7 @@ The words that the code uses:
     returned          a list in Redis beside each ingress list. Claims take from it first. It has
                       the items that came back, and new items that a list waiter moved there while a
                       worker was idle
-    suspect           an item that may have killed its worker; it runs alone next
+    suspect           an item that may have killed its worker; it runs alone from then on
     blame             say which items may have caused a worker's death; these become suspects
     death             the end of a worker by a crash or a kill. It is counted for an item only if
                       the item was a suspect that ran alone, or was over its time limit. An item
@@ -94,13 +96,15 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
                          raised Retry and the item is older than `give_up_s`; worker/outcomes.py
     rejected             a link raised Rejected, or returned something that is neither its vCon nor
                          None; the document cannot be used, or a link has made it too large:
-                         worker/chain.py finds these, outcomes.py decides. Also: a storage or
-                         RedisJSON refuses the document (outcomes.py, outbox.py); two chains changed
-                         it in ways that cannot be merged, or more than 50 times while the item was
-                         processed (conflicts.py); the record cannot be read
-                         (intake.py); the URL to which the item's job must deliver its result has
-                         expired before the item could begin (refusals.py)
-    unavailable          a storage is away, and the item is older than `give_up_s`; outcomes.py
+                         worker/chain.py finds all these cases, outcomes.py decides. Also: a
+                         storage or RedisJSON refuses the document (outcomes.py, outbox.py); two
+                         chains changed it in ways that cannot be merged, or it changed more than 50
+                         times while the item was processed (conflicts.py); the record cannot be
+                         read (intake.py); the URL to which the item's job must deliver its result
+                         has expired before the item could begin (refusals.py)
+    unavailable          the links are done, a storage is away, and the item is older than
+                         `give_up_s`; outcomes.py. (If a checkpoint cannot be written, that counts
+                         as a Retry of the link before it: "failed")
     poison, time_limit   `max_deliveries` deaths were counted for the item; worker/refusals.py
     oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; refusals.py
 
@@ -109,8 +113,9 @@ queue/move.lua.
 
 An idle worker, step by step:
 
-1. worker/claim_schedule.py: if a claim leaves no item on the lists and a chain thread is free, the
-   worker sends "I" (idle) to its coordinator (process/wakeup.py has the messages).
+1. worker/claim_schedule.py: if a claim leaves no item on the lists that it asked for, and a chain
+   thread is free, the worker sends "I" (idle) to its coordinator (process/wakeup.py has the
+   messages).
 2. coordinator/list_waiters.py: while a worker of the host is idle, one BLMOVE per list waits in
    Redis. A producer's push ends it: the item is in `conserver:returned:<list>` now.
 3. coordinator/idle_workers.py sends "W" (wake) to one idle worker, which claims, from `returned`
@@ -121,7 +126,7 @@ A link's change, step by step, until it is a row in PostgreSQL:
 
 1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON. (After an earlier
    link that is costly or took over a second, the document and the state are written as in step 2,
-   without storages: a checkpoint.)
+   but no storages are noted as owed: a checkpoint.)
 2. worker/outcomes.py notes the storages as `owed`; worker/outbox.py writes document and state to
    Redis in one script (queue/write.lua), which gives the document its next revision. If somebody
    wrote it meanwhile, worker/conflicts.py merges.
@@ -135,7 +140,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
 2. supervisor/death.py: `blame` reads the child's shared status. It blames these items:
    - those in a link;
    - those whose document is being parsed, or whose large document the worker reads from Redis;
-   - those that wait for Redis or for a storage, at a checkpoint or after their last link.
+   - those that wait until a checkpoint is written, and those whose links are done and that are
+     being written, stored or settled.
    It does not blame items that wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
    and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the

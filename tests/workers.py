@@ -253,7 +253,7 @@ class SteppedWorker(WorkerSetup):
 
     def take_queued(self) -> list[Item]:
         """Take the items that wait for a chain thread."""
-        return self.work_queue.take_back(float("inf"))[::-1]
+        return self.work_queue.take_back(float("inf"), begun=True)[::-1]
 
     def claim_one(self) -> Item:
         """Claim exactly one item whose links are to be run."""

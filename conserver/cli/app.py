@@ -66,7 +66,8 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, _, rest = super().resolve_command(ctx, args)
-        return name, name and load(name), rest  # No name: a shell completes an unknown command.
+        # There is no name while a shell completes the name of a command.
+        return name, name and load(name), rest
 
     def invoke(self, ctx: Any) -> None:
         """Runs the command, and ends with the exit code that it returns."""

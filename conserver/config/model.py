@@ -153,7 +153,7 @@ class ChainConfig(Section):
         default=3,
         description="After how many counted deaths of its worker an item is dead-lettered. A first "
         "death of unknown cause is not counted, because another item may have caused it: an item "
-        "that kills its workers kills this number and one more.",
+        "that always kills its worker is dead-lettered after one death more.",
     )
     backoff_s: LimitSeconds = Field(
         default=2.0,

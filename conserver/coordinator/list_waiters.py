@@ -112,10 +112,9 @@ class ListWaiter:
             if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # No worker was woken, so wait before the next round. If there are items in `returned`
-            # by then, a worker is woken for them, whoever moved them there. (Another host wakes a
-            # worker for the items that it moves. Idle workers that were woken already are not woken
-            # again: each claims every TICK_INTERVAL.)
+            # No worker was woken. Pause: another host that has moved the items wakes a worker for
+            # them, and workers that were woken already claim every TICK_INTERVAL. If there still
+            # are items after the pause, this host wakes a worker for them, too.
             must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))

@@ -99,7 +99,7 @@ class Phase(enum.IntEnum):
         FREE                QUEUED     the item was claimed; it waits for a chain thread
         QUEUED              UNTIMED    its document is parsed, or, being large, read by
                                        a call of its own
-        UNTIMED             QUEUED     its document was read
+        UNTIMED             QUEUED     its large document was read
         FINISHING           QUEUED     its links go on, because its rate slot is now; or they run
                                        again, because its document was replaced
         UNTIMED             RUNNING    a link starts, or goes on after a checkpoint

@@ -22,10 +22,9 @@
 --
 -- Blamed items become suspects; an item that is a suspect already stays a suspect. If the blame is
 -- not "nobody", the death is counted for each suspect that had begun and for each item over its
--- time limit. A blamed token counts only with its epoch. With another epoch the dead worker had
--- claimed the item again since: the blame was for the earlier claim, and the item had not begun
--- under the later one. A blamed item gets the note, which becomes part of the reason if the item is
--- dead-lettered later.
+-- time limit. A blamed token counts only with its epoch. Another epoch means that the worker had
+-- let the item go and claimed it again: the blame is for the earlier claim. A blamed item gets the
+-- note, which becomes part of the reason if the item is dead-lettered later.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
@@ -72,7 +71,7 @@ local function return_one(record)
   end
   if blame == 'everything' or (blame == 'items' and named) then
     record.suspect = true
-    if named or record.note == '' then -- else it tells an earlier death, by which it was blamed
+    if named or record.note == '' then -- else the note tells why it was blamed
       note_death(record)
     end
   end

@@ -96,7 +96,7 @@ class Death:
 
     @property
     def restarts_at_once(self) -> bool:
-        """Whether the replacement may start without backoff.
+        """Whether this death adds nothing to the slot's backoff, which delays the replacement.
 
         It may after a reload, and after a kill for a hard time limit: each such death is counted,
         so the item is soon dead-lettered. A worker that was recycled, or retired by itself, must
@@ -124,9 +124,9 @@ class Death:
             how = "was killed because it stood still"
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
-        # After a crash the kind is "items", even without any item: begin.lua may have marked a
-        # suspect as begun before the shared status showed that it runs. return.lua counts this
-        # death for that suspect, with the note under the key "".
+        # Not "nobody", even if there is no item: return.lua must count this death for a suspect
+        # that begin.lua has marked as begun and that the shared status does not show yet. Its note
+        # is that under the key "".
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 

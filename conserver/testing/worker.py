@@ -115,7 +115,7 @@ class SteppedWorker:
         parts.queue._idle = 1  # As if a chain thread waited in take().
         parts.intake.claim()
         self._finish()
-        return parts.queue.take_back(float("inf"))[::-1]
+        return parts.queue.take_back(float("inf"), begun=True)[::-1]
 
     def _finish(self) -> None:
         """Send to Redis and save to storages until no report and no call is left."""

@@ -6,7 +6,8 @@ also claims once per TICK_INTERVAL.
 
     state         meaning                                               claims
     CLAIMING      items may wait (the state at the start)               as soon as there is room
-    WOKEN         as CLAIMING; the coordinator waits for an answer      as soon as there is room
+    WOKEN         as CLAIMING; the worker owes the coordinator IDLE     as soon as there is room
+                  or BUSY
     CAUGHT_UP     the last claim left no item behind                    after a tick
     IDLE_WAITING  as CAUGHT_UP; the coordinator may wake this worker    when woken, or after a tick
 

@@ -1,9 +1,9 @@
 """Intake: claims items from Redis and prepares them for the chain threads.
 
-1. Prefetch: a claim takes at most N items from each list, where N is what the threads of the list's
-   chain finish in about 100 ms, but at least the number of idle threads (prefetch.py). So no thread
-   waits for Redis. In total a claim takes at most the largest N, because the chains share the
-   threads.
+1. Prefetch: a claim takes at most N items from each list. N is the larger of two numbers: what the
+   threads of the list's chain finish in about 100 ms, and the idle threads that may run the chain
+   (prefetch.py). So threads seldom wait for Redis. In total a claim takes at most the largest N,
+   because the chains share the threads.
 2. Backpressure: the worker claims nothing while it holds 256 items or 64 MiB of documents
    (held_items.py), while it runs a suspect, and while it finishes its items so that it can run a
    suspect (claim_schedule.py). It claims nothing for a chain that has enough items queued.
@@ -256,7 +256,7 @@ class Intake:
         for item in new:
             one = item.claimed
             self._story_writer.begin(item)
-            # No other item can be refused or has to start anew: skip the call for speed.
+            # Only such items can be refused or must start anew. The test spares all others a call.
             if one.deaths or one.replaced or one.what in ("cut", "expired"):
                 self._judge(item)
             self._held.add(item)

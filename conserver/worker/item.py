@@ -6,7 +6,7 @@
  2  its links run in a chain thread       RUNNING    pool.py, chain.py (UNTIMED while its document
                                                      is parsed and while a checkpoint is written)
  3  document and progress are written     FINISHING  outcomes.py, outbox.py (left out if Redis
-                                                     has the document's present version)
+                                                     has the present version of the document)
  4  each storage of the chain saves it    FINISHING  writers.py
  5  settled: it leaves the worker         FREE       outbox.py
 
@@ -29,16 +29,16 @@ how step 2 ended, and decides the next step (OutcomeHandler.chain_ended):
     LOST        a checkpoint found that another      removed from this worker; nothing is written
                 consumer has the item now
     RATE        the chain or the next link has a     a rate slot is reserved (rates.py); step 2
-                rate, and the item has no rate slot  again if the slot is now; else the item is
-                                         parked until the slot
+                rate, and the item has no rate slot  again if the slot is now, else parked until
+                                                     the slot
     RATE with   the server of the next link has      parked for after_s
     after_s     answered 429 (throttles.py)
 
 If a storage is unavailable in step 4, the item is parked; its state lists the storages that it
 still owes. Once the item is older than give_up_s, it is dead-lettered instead. If a storage rejects
-the document, the item is dead-lettered. The worker releases an item that has waited for a chain
-thread for a second (0.1 s while all threads run slow items). When the worker begins to drain, it
-releases all items that wait for a chain thread.
+the document, the item is dead-lettered. The worker releases an item that has not begun a second
+after its claim (0.1 s while all threads run slow items). When the worker begins to drain, it
+releases all items that have not begun.
 
 No lock protects an Item. While a chain thread runs the item's links, only that thread writes the
 Item's fields. Before and after that, only the worker loop writes them. Writers only read them.
@@ -213,6 +213,11 @@ class Item:
         if usable_uuid(self.uuid):
             return self.uuid
         return (name_unparsed if self.is_refused else name_of)(self.claimed.payload)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its links have begun here, and go on because its rate slot is now."""
+        return self.outcome is not None and self.outcome.kind is OutcomeKind.RATE
 
     @property
     def is_refused(self) -> bool:

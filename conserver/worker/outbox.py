@@ -5,9 +5,9 @@
 2. An item leaves the worker (departures.py) only after the script has answered that the item is
    settled, parked, dead-lettered or released, or that another consumer has it.
 3. If a key has the wrong type, the item is parked and tried again every 30 s, until an operator has
-   renamed or deleted the key. If the item cannot be parked, the worker keeps it and tries again. If
-   it cannot be released, the worker drops it: it stays in flight in Redis until
-   Intake.return_strays returns it to its list.
+   renamed or deleted the key. (At a checkpoint this counts as a Retry of the link.) If the item
+   cannot be parked, the worker keeps it and tries again. If it cannot be released, the worker drops
+   it: it stays in flight in Redis until Intake.return_strays returns it to its list.
 4. If the document was replaced meanwhile, the write or settle has a conflict: conflicts.py.
 """
 
@@ -127,8 +127,8 @@ class Outbox:
         self._moves.append(_Move("dead", item, move, on_moved))
 
     def release(self, items: Sequence[Item], reason: str) -> None:
-        """Put items that no thread has started back at the head of their lists, without waiting for
-        flush().
+        """Return items to the heads of their lists at once, not at the next flush(). No thread may
+        have started them.
         """
         for item in items:
             move = calls.Move(item.token, item.claimed.epoch)

@@ -12,8 +12,9 @@ from conserver.worker.pool import ChainPool
 
 HORIZON_S = 0.1
 SMALL_CLAIM = 32
-"""A worker that runs items waits with its next claim until it has room for this many items, or for
-all that it wants if these are fewer. A claim of a few items costs nearly as much as one of many.
+"""While a worker runs items, it claims of a chain only if it has room for so many items, or for all
+that it wants of the chain if this is less. A claim of a few items costs nearly as much as one of
+many.
 """
 
 

@@ -87,8 +87,8 @@ class Rates:
         self._ahead = {  # chain -> how many slots it has in SHARE_S
             route.name: _slots_in(SHARE_S, rates) for route in routes if (rates := _rates_of(route))
         }
-        # chain -> how many held items are not counted as needing a slot yet: one per thread, which
-        # may still be in a link before the link with the rate
+        # chain -> how many held items may still be in links before the one with the rate: one per
+        # thread; 0 if the first link has the rate
         self._before = {
             route.name: 0 if route.rate or route.names[0] in route.rates else threads
             for route in routes

@@ -1,9 +1,8 @@
 """Refusals: why a claimed item must not run.
 
 The intake asks before an item begins. A refused item is dead-lettered like one that a link has
-rejected, but the dead letter has the item's record unchanged: its state may list finished links. If
-the worker dies first, the item comes back and is refused again. No death is counted then, because
-the item has not begun.
+rejected, but the dead letter keeps the record exactly as it was claimed. If the worker dies first,
+the item comes back and is refused again. No death is counted then, because the item has not begun.
 """
 
 from __future__ import annotations

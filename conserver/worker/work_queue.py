@@ -1,4 +1,4 @@
-"""WorkQueue: claimed items that no chain thread has started, with a concurrency limit per chain."""
+"""WorkQueue: claimed items that wait for a chain thread, with a concurrency limit per chain."""
 
 from __future__ import annotations
 
@@ -104,18 +104,23 @@ class WorkQueue:
             self._order.rotate(-1)
         return None
 
-    def take_back(self, claimed_before_s: float) -> list[Item]:
+    def take_back(self, claimed_before_s: float, *, begun: bool = False) -> list[Item]:
         """Remove and return the items that were claimed before this time, the last claimed first.
 
         A release puts each item at the head of its list, so this order keeps that of the list.
+
+        Args:
+            begun: also those whose links go on (Item.goes_on). A release would lose their progress.
         """
         if not self._size:
             return []
         removed: list[Item] = []
         with self._lock:
             for name, queued in self._queued.items():
-                stay = deque(item for item in queued if item.claimed_at_s >= claimed_before_s)
-                removed += [item for item in queued if item.claimed_at_s < claimed_before_s]
+                stay: deque[Item] = deque()
+                for item in queued:
+                    leaves = item.claimed_at_s < claimed_before_s and (begun or not item.goes_on)
+                    (removed if leaves else stay).append(item)
                 self._queued[name] = stay
                 if queued and not stay:
                     self._order.remove(name)

@@ -81,6 +81,6 @@ class Daemon(Part):
     boot_timeout_s: Seconds = setting(
         "CONSERVER_BOOT_TIMEOUT_S",
         15,
-        "How long the start waits for Redis before it gives up. A starting process is not killed as"
-        " stalled before.",
+        "How long the start waits for Redis before it gives up. Until then a starting process is"
+        " not killed as stalled.",
     )

@@ -19,7 +19,7 @@ from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue.record import Claimed, Progress
 from conserver.worker.chain import ChainRunner
 from conserver.worker.inbox import WorkerInbox
-from conserver.worker.item import Item, Route
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route
 from conserver.worker.pool import ChainPool
 from conserver.worker.prefetch import HORIZON_S
 from conserver.worker.work_queue import WorkQueue
@@ -99,6 +99,15 @@ def test_items_are_taken_back_with_the_last_claimed_first() -> None:
     queue.put([item("b", "5")])
     assert queue.take(None)[0].token == "5"
     assert queue.take_back(float("inf")) == []
+
+
+def test_an_item_whose_links_go_on_is_not_taken_back() -> None:
+    """Its progress since the last checkpoint is in this worker alone, and its rate slot is now."""
+    queue, goes_on = WorkQueue({"a": 9}, Inbox()), item("a", "2")
+    goes_on.outcome = ChainOutcome(OutcomeKind.RATE)
+    queue.put([item("a", "1"), goes_on, item("a", "3")])
+    assert tokens(queue.take_back(float("inf"))) == ["3", "1"]
+    assert queue.take(None)[0] is goes_on
 
 
 # ---- with threads --------------------------------------------------------------------------------
