@@ -253,7 +253,7 @@ class Outbox:
     def _flush_moves(self) -> None:
         moves, self._moves = sorted(self._moves, key=lambda one: one.kind), []
         for kind, alike in groupby(moves, lambda one: one.kind):
-            for batch in _batches(alike, lambda one: _lua_bytes(one.item, len(one.move.why))):
+            for batch in _batches(alike, _move_bytes):
                 self._send_moves(kind, batch)
 
     def _send_moves(self, kind: calls.MoveKind, batch: Sequence[_Move]) -> None:
@@ -354,10 +354,15 @@ def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:
     """How many bytes Lua handles for an item: those that are sent, and those of its record. The
     record contains the document if this was pushed inline and is not written yet.
     """
-    if item.claimed.what == "cut":
-        return sent_bytes + item.claimed.length
-    unwritten = item.unsaved or item.is_refused
-    return sent_bytes + (len(item.claimed.payload) if unwritten else 0)
+    return sent_bytes + (len(item.claimed.payload) if item.unsaved else 0)
+
+
+def _move_bytes(one: _Move) -> int:
+    item, sent_bytes = one.item, len(one.move.why)
+    if not item.is_refused:
+        return _lua_bytes(item, sent_bytes)
+    claimed = item.claimed  # Nothing was written: the record contains what was pushed.
+    return sent_bytes + (claimed.length if claimed.what == "cut" else len(claimed.payload))
 
 
 def _batches(
