@@ -5,10 +5,12 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
 
     how much is claimed    For each chain, worker/prefetch.py estimates from measured durations how
                            many items its threads finish in 100 ms, but at least one per idle
-                           thread; worker/rates.py lowers the number for rates and throttled links.
+                           thread that may run the chain; worker/rates.py lowers the number for
+                           rates and throttled links.
                            worker/intake.py asks for that number. A claim has at most 128 items and
-                           4 MiB (queue/calls.py; bytes of pushed documents count four times); a
-                           worker holds at most 256 items and 64 MiB (worker/held_items.py)
+                           about 4 MiB (queue/calls.py; a byte of a pushed document counts as
+                           four); a worker holds at most 256 items and about 64 MiB
+                           (worker/held_items.py). The last item may exceed the bytes
     links, checkpoints     worker/chain.py, one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
@@ -18,10 +20,11 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
     idle workers           below, step by step
     stalls, time limits    Twice a second supervisor/watchdog.py reads each child's shared status
                            (process/shared_status.py). It kills a child whose main loop has not
-                           beaten for CONSERVER_STALL_TIMEOUT_S (60 s; until the child is ready, the
-                           boot timeout if that is longer), and a worker with an item past its
-                           hard_timeout_s. The docstrings in watchdog.py tell the details. After the
-                           kill: "A killed worker" below
+                           beaten for CONSERVER_STALL_TIMEOUT_S (60 s). While a child starts, the
+                           longer of this and of the boot timeout counts. It also kills a worker
+                           with an item past its hard_timeout_s (default: none), and sooner a worker
+                           that stands still while several links run. The docstrings in watchdog.py
+                           tell the details. After the kill: "A killed worker" below
     a killed worker        below, step by step
     secrets in output      telemetry/redact.py removes them. It is called mainly by these:
                            - telemetry/log.py, for every line of the log;
@@ -102,9 +105,10 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
                          times while the item was processed (conflicts.py); the record cannot be
                          read (intake.py); the URL to which the item's job must deliver its result
                          has expired before the item could begin (refusals.py)
-    unavailable          the links are done, a storage is away, and the item is older than
-                         `give_up_s`; outcomes.py. (If a checkpoint cannot be written, that counts
-                         as a Retry of the link before it: "failed")
+    unavailable          a storage is away that must store the document, or from which a document
+                         that Redis lacks is read, and the item is older than `give_up_s`;
+                         outcomes.py. (A checkpoint that cannot be written counts as a Retry of the
+                         link before it: "failed")
     poison, time_limit   `max_deliveries` deaths were counted for the item; worker/refusals.py
     oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; refusals.py
 
@@ -120,19 +124,20 @@ An idle worker, step by step:
    Redis. A producer's push ends it: the item is in `conserver:returned:<list>` now.
 3. coordinator/idle_workers.py sends "W" (wake) to one idle worker, which claims, from `returned`
    first. If it leaves items behind, the next idle worker is woken.
-4. If a message is lost, every worker claims once per TICK_INTERVAL (1 s) by itself.
+4. A lost message only delays an item: every worker also claims once per TICK_INTERVAL (1 s).
 
 A link's change, step by step, until it is a row in PostgreSQL:
 
-1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON. (After an earlier
-   link that is costly or took over a second, the document and the state are written as in step 2,
-   but no storages are noted as owed: a checkpoint.)
+1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON.
 2. worker/outcomes.py notes the storages as `owed`; worker/outbox.py writes document and state to
    Redis in one script (queue/write.lua), which gives the document its next revision. If somebody
    wrote it meanwhile, worker/conflicts.py merges.
 3. worker/writers.py: the storage's thread takes what waits, at most 256 documents and 8 MiB.
 4. storage/postgres.py upserts them in one statement; a row with a newer revision stays as it is.
 5. When all storages have stored it, queue/settle.lua ends the item and pushes its uuid on.
+
+A checkpoint is only the write of step 2, without storages that are owed. It follows each link, but
+the last one, that is costly or took over a second.
 
 A killed worker, step by step (kill -9 while an item is in a link):
 
@@ -160,8 +165,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
    hold items, the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as
    begun (queue/begin.lua) before it runs. If this worker dies, too, step 5 counts that death.
-9. The next worker that claims an item with `max_deliveries` counted deaths does not begin it, and
-   dead-letters it (worker/refusals.py; if it dies meanwhile, that is not counted). The reason is
+9. A worker that claims an item with `max_deliveries` counted deaths dead-letters it and does not
+   begin it (worker/refusals.py). If this worker dies meanwhile, no death is counted. The reason is
    "poison", or "time_limit" if the last worker was killed for the item's time limit. The first
    death, which made the item a suspect, counts only if the item was over its time limit.
 10. If the item is not dead-lettered, worker/chain.py does not repeat the links that the last

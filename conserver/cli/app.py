@@ -1,7 +1,7 @@
 """The command line of `conserver`: which commands there are, and how one is found and run.
 
-A command is declared where it is written, in the module of its name. Only the module of the command
-that runs is imported, so that no command imports the libraries of another one.
+Each command is declared in cli/<name>.py. Only the module of the command that runs is imported, so
+that no command imports the libraries of another one.
 """
 
 from __future__ import annotations

@@ -112,9 +112,9 @@ class ListWaiter:
             if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # No worker was woken. Pause: another host that has moved the items wakes a worker for
-            # them, and workers that were woken already claim every TICK_INTERVAL. If there still
-            # are items after the pause, this host wakes a worker for them, too.
+            # No worker was woken: pause. The host that moved the items wakes a worker for them, and
+            # workers that were woken already claim every TICK_INTERVAL. For what is still there
+            # after the pause, this host wakes a worker.
             must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))

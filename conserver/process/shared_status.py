@@ -128,7 +128,7 @@ class Phase(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatusItem:
-    """One item slot. slot: its index. limit_s, chain_limit_s: hard time limits, 0.0 for none."""
+    """One status slot. slot: its index. limit_s, chain_limit_s: hard time limits, 0.0 for none."""
 
     slot: int
     phase: Phase

@@ -260,7 +260,7 @@ local function count(command, key, list)
   return found or 0
 end
 
--- Returns whether the keys for dead letters of that list can be used.
+-- Returns whether the keys for dead letters of that list can be used (by move.lua, later).
 local function can_dead_letter(list)
   return usable('DLQ:' .. list) and usable('conserver:dead:' .. list, 'zset')
 end

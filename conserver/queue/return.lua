@@ -71,7 +71,7 @@ local function return_one(record)
   end
   if blame == 'everything' or (blame == 'items' and named) then
     record.suspect = true
-    if named or record.note == '' then -- else the note tells why it was blamed
+    if named or record.note == '' then -- keep an older note: it says why the item was blamed
       note_death(record)
     end
   end

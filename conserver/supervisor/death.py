@@ -98,7 +98,7 @@ class Death:
     def restarts_at_once(self) -> bool:
         """Whether this death adds nothing to the slot's backoff, which delays the replacement.
 
-        It may after a reload, and after a kill for a hard time limit: each such death is counted,
+        So it is after a reload, and after a kill for a hard time limit: each such death is counted,
         so the item is soon dead-lettered. A worker that was recycled, or retired by itself, must
         have finished an item. Otherwise a memory limit that is too low for an idle worker would
         cause a tight restart loop.
@@ -124,9 +124,8 @@ class Death:
             how = "was killed because it stood still"
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
-        # Not "nobody", even if there is no item: return.lua must count this death for a suspect
-        # that begin.lua has marked as begun and that the shared status does not show yet. Its note
-        # is that under the key "".
+        # "items" even without an item: a suspect may have begun in Redis (begin.lua) and not be in
+        # the shared status yet. return.lua must count this death for it, with the note under "".
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 

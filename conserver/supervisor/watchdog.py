@@ -143,8 +143,8 @@ class TimeLimits:
         it stands still, one link runs               against that link
         it stands still, several links run:
             for at most FROZEN_AFTER_S               against all of them, when the freeze ends
-            for longer                               against none of them; the length of this freeze
-                                                     is compared with the shortest limit (below)
+            for longer                               against none of them; if it lasts as long as
+                                                     the shortest limit, it is killed (below)
 
     If several links run and the freeze lasts as long as the shortest of their limits,
     `frozen_past_limit` is set. The worker is then killed as stalled: the items of these links

@@ -133,7 +133,7 @@ def _is_worth_hiding(value: str) -> bool:
 
 def redact_text(text: str) -> str:
     """`text` without secrets. A URL keeps its scheme, host, path and harmless parameters. It keeps
-    the user, too, if there is a password.
+    the user only beside a password, because a user alone is often a token.
     """
     text = _known.hide(text)
     return _URL.sub(_shown_url, text) if "://" in text else text

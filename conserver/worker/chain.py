@@ -242,7 +242,7 @@ def _why_no_document(item: Item) -> str:
         return f"the document of {text} is larger than CONSERVER_MAX_DOCUMENT_BYTES"
     if not usable_uuid(text) or text in ("null", "true", "false") or text.lstrip("-").isdigit():
         return f"the pushed value is neither a uuid nor a vCon: {text!r}"
-    return f"vcon:{text} does not exist, neither in Redis nor in the storages of the chain"
+    return f"vcon:{text} does not exist, neither in Redis nor in any storage"
 
 
 def _deadline(

@@ -127,7 +127,9 @@ class ClaimSchedule:
             self._send(wakeup.IDLE)
 
     def suspect_starts(self) -> None:
-        """Note that a suspect runs. The next claim is due as soon as the suspect has left."""
+        """Note that a suspect runs: the next claim is due as soon as it has left. (While a suspect
+        is held, HeldItems.is_full prevents claims.)
+        """
         self.state = ClaimState.CLAIMING
 
     def _send(self, message: bytes) -> None:

@@ -181,8 +181,8 @@ class Intake:
         self._waits_for_room = not room
         room |= self._notifiers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._asked_chains:
-            # The last claim emptied the lists of these chains. A worker with an idle thread waits
-            # for a wakeup.
+            # Nothing to claim: the last claim emptied the lists of these chains. If a thread is
+            # idle, tell the coordinator, which wakes this worker for the next item.
             if idle_threads:
                 self.schedule.thread_idle()
             return True

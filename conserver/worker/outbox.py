@@ -3,11 +3,11 @@
 1. flush() sends each kind in batches that are bounded by count and bytes. RetryingConnection
    repeats a call until Redis answers it.
 2. An item leaves the worker (departures.py) only after the script has answered that the item is
-   settled, parked, dead-lettered or released, or that another consumer has it.
+   settled, parked, dead-lettered or released, or that another consumer has it (but see rule 3).
 3. If a key has the wrong type, the item is parked and tried again every 30 s, until an operator has
    renamed or deleted the key. (At a checkpoint this counts as a Retry of the link.) If the item
-   cannot be parked, the worker keeps it and tries again. If it cannot be released, the worker drops
-   it: it stays in flight in Redis until Intake.return_strays returns it to its list.
+   cannot be parked, the worker keeps it and tries again. If it cannot be released, the worker
+   forgets it: it is still in flight in Redis, and Intake.return_strays returns it later.
 4. If the document was replaced meanwhile, the write or settle has a conflict: conflicts.py.
 """
 
@@ -294,8 +294,8 @@ class Outbox:
         """Drop an item that a call did not find.
 
         Args:
-            repeats: how many repetitions the connection had made before the call. If it has made
-                more since, the first try of this call may have moved the item.
+            repeats: the connection's count of repeated calls before this call. If it has grown,
+                this call was repeated, and its first try may have moved the item.
         """
         self._departures.lost(item, repeated=self._redis.repeats > repeats)
 

@@ -12,9 +12,8 @@ from conserver.worker.pool import ChainPool
 
 HORIZON_S = 0.1
 SMALL_CLAIM = 32
-"""While a worker runs items, it claims of a chain only if it has room for so many items, or for all
-that it wants of the chain if this is less. A claim of a few items costs nearly as much as one of
-many.
+"""A worker that runs items claims of a chain only if it has room for 32 items, or for all that it
+wants of the chain if that is fewer. A claim of a few items costs nearly as much as one of many.
 """
 
 

@@ -87,8 +87,8 @@ class Rates:
         self._ahead = {  # chain -> how many slots it has in SHARE_S
             route.name: _slots_in(SHARE_S, rates) for route in routes if (rates := _rates_of(route))
         }
-        # chain -> how many held items may still be in links before the one with the rate: one per
-        # thread; 0 if the first link has the rate
+        # chain -> how many held items need no slot yet, because threads may run links before the
+        # rated one: one item per thread; 0 if the first link has the rate
         self._before = {
             route.name: 0 if route.rate or route.names[0] in route.rates else threads
             for route in routes
@@ -168,8 +168,8 @@ class Rates:
                 continue
             left = self._slots_left(chain, now_s, held) if chain in self._ahead else most
             if left > 0:
-                # Ask for one more: a list waiter may have put a new item into `returned`, ahead of
-                # a parked item that is due.
+                # A list waiter may have put a new item into `returned`, ahead of a parked item that
+                # is due. Ask for one more, so that this one is claimed, too.
                 found[chain] = min(most, left + 1)
         return found
 
