@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import selectors
 import socket
 import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 _TIMEOUT_S = 20
 _CHUNK_BYTES = 65_536
@@ -51,11 +52,33 @@ class Proxy:
         """Serves one connection."""
         raise NotImplementedError
 
-    def pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        """Passes bytes both ways until one end closes."""
-        back = self._start(_pump, server, client)
-        _pump(client, server)
-        back.join(_TIMEOUT_S)
+    def pass_on(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        change: Callable[[bytes], bytes] = lambda data: data,
+    ) -> None:
+        """Passes bytes both ways until both ends have closed. One thread does it: if one reads from
+        a TLS connection while another writes to it, OpenSSL mixes up its records.
+
+        change: what becomes of the client's bytes.
+        """
+        other = {client: server, server: client}
+        with selectors.DefaultSelector() as waiting:
+            for wire in other:
+                waiting.register(wire, selectors.EVENT_READ)
+            while waiting.get_map():
+                # What TLS has read already does not show on the socket.
+                ready = [wire for wire in _registered(waiting) if _has_more(wire)]
+                if not ready and not (found := waiting.select(_TIMEOUT_S)):
+                    return
+                for wire in ready or [cast("socket.socket", key.fileobj) for key, _ in found]:
+                    data = _received(wire)
+                    if data:
+                        other[wire].sendall(change(data) if wire is client else data)
+                    elif data is not None:
+                        waiting.unregister(wire)
+                        _shut(other[wire])
 
     def connect(self, host: str, port: int) -> socket.socket:
         """A connection to that port of this machine."""
@@ -134,12 +157,7 @@ class HttpProxy(Proxy):
     def _rewrite_rest(self, client: socket.socket, server: socket.socket, target: bytes) -> None:
         """Passes on with every further request line of this connection rewritten likewise."""
         origin = b"/".join(target.split(b"/")[:3])
-        back = self._start(_pump, server, client)
-        with contextlib.suppress(OSError):
-            while data := client.recv(_CHUNK_BYTES):
-                server.sendall(data.replace(b" " + origin + b"/", b" /"))
-        _shut(server)
-        back.join(_TIMEOUT_S)
+        self.pass_on(client, server, lambda data: data.replace(b" " + origin + b"/", b" /"))
 
     def _is_let_in(self, lines: list[str]) -> bool:
         wanted = f"Basic {base64.b64encode(self.login.encode()).decode()}"
@@ -199,11 +217,25 @@ def _exactly(wire: socket.socket, size: int) -> bytes:
     return data
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(_CHUNK_BYTES):
-            target.sendall(data)
-    _shut(target)
+def _registered(waiting: selectors.BaseSelector) -> list[socket.socket]:
+    return [cast("socket.socket", key.fileobj) for key in waiting.get_map().values()]
+
+
+def _has_more(wire: socket.socket) -> bool:
+    return isinstance(wire, ssl.SSLSocket) and wire.pending() > 0
+
+
+def _received(wire: socket.socket) -> bytes | None:
+    """What has come; b"" at the end, None if there is only a part of a TLS record."""
+    wire.settimeout(0)
+    try:
+        return wire.recv(_CHUNK_BYTES)
+    except (ssl.SSLWantReadError, BlockingIOError):
+        return None
+    except OSError:
+        return b""
+    finally:
+        wire.settimeout(_TIMEOUT_S)
 
 
 def _shut(wire: socket.socket) -> None:
