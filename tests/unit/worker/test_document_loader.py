@@ -139,7 +139,7 @@ def test_a_document_that_no_storage_has_is_a_dead_letter(make: Make, shelves: li
     worker.run(*worker.take_queued())
     worker.flush()
     [(why, _)] = worker.queue.reasons("in")
-    assert "neither in Redis nor in the storages" in why["error"]
+    assert "neither in Redis nor in any storage" in why["error"]
     assert [memory.shelf(name).lookups for name in shelves] == [["u1"], ["u1"]]
 
 
