@@ -25,7 +25,7 @@ MODULE_LINES = 500
 MADE_HERE = frozenset(
     ".git .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache __pycache__ build dist".split()
 )
-# The wings of conserver, and what each may import besides itself and EVERYBODYS. Downwards only.
+# The packages of conserver, and what each may import besides itself and EVERYBODYS. Downwards only.
 ARROWS = {
     "telemetry": "",
     "config": "telemetry",
@@ -57,7 +57,7 @@ ARROWS = {
     "cli": "http operations.monitoring operations supervisor media.speech media.transcription "
     "plugins process config telemetry",
     "__main__": "cli process telemetry",
-    # Tools for tests of links and storages; no other wing imports it.
+    # Tools for tests of links and storages; no other package imports it.
     "testing": "operations worker plugins process queue vcon config telemetry storage.contract",
 }
 EVERYBODYS = {"errors", "__version__"}
@@ -139,32 +139,32 @@ def report(found: list[str], rule: str) -> None:
 def test_imports_go_one_way() -> None:
     found = []
     for path in python("conserver"):
-        own = wing_of(module_of(path))
+        own = package_of(module_of(path))
         for line, name in imports_of(path):
-            wing = name if name.startswith("storage") else wing_of(name)
+            package = name if name.startswith("storage") else package_of(name)
             ours = name.split(".")[0] in ("conserver", "storage") and name != "conserver"
-            if ours and wing not in {own, *EVERYBODYS, *ARROWS.get(own, "").split()}:
+            if ours and package not in {own, *EVERYBODYS, *ARROWS.get(own, "").split()}:
                 found.append(f"{where(path, line)}: {own} imports {name}")
     report(found, "an import against the arrows (see ARROWS):")
 
 
-def wing_of(module: str) -> str:
-    """conserver.queue.script is of the wing queue, conserver.http.api.app of http.api; the package
-    itself is of none.
+def package_of(module: str) -> str:
+    """conserver.queue.script is in the package queue, conserver.http.api.app in http.api; conserver
+    itself is in none.
     """
     parts = module.split(".")[1:]
     inner = ".".join(parts[:2])
     return inner if inner in ARROWS else "".join(parts[:1])
 
 
-def test_the_arrows_between_wings_make_no_circle() -> None:
+def test_the_arrows_between_packages_make_no_circle() -> None:
     list(
         TopologicalSorter(
-            {wing: set(below.split()) for wing, below in ARROWS.items()}
+            {package: set(below.split()) for package, below in ARROWS.items()}
         ).static_order()
     )
-    wings = {wing_of(module_of(path)) for path in python("conserver")}
-    assert wings - {"", *EVERYBODYS} == ARROWS.keys(), "each wing has its line in ARROWS"
+    packages = {package_of(module_of(path)) for path in python("conserver")}
+    assert packages - {"", *EVERYBODYS} == ARROWS.keys(), "each package has its line in ARROWS"
 
 
 def test_a_stranger_finds_the_way_from_the_first_listing() -> None:
@@ -172,17 +172,17 @@ def test_a_stranger_finds_the_way_from_the_first_listing() -> None:
     assert len(entries) <= 20
 
 
-def test_no_wing_uses_what_another_keeps_to_itself() -> None:
+def test_no_package_uses_what_another_keeps_to_itself() -> None:
     found = [
         f"{where(path, node)}: {alias.name} of {node.module}"
         for path in python("conserver")
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("conserver.")
-        if wing_of(module_of(path)) != wing_of(node.module or "")
+        if package_of(module_of(path)) != package_of(node.module or "")
         for alias in node.names
         if alias.name.startswith("_") and alias.name != "__version__"
     ]
-    report(found, "a name with an underscore stays in its wing:")
+    report(found, "a name with an underscore stays in its package:")
 
 
 def test_no_module_is_imported_in_a_circle() -> None:
@@ -255,7 +255,7 @@ def test_modules_say_what_they_are_for() -> None:
     report(found, "every module opens with its role:")
 
 
-def test_a_wing_that_lists_its_files_lists_all_of_them() -> None:
+def test_a_package_that_lists_its_files_lists_all_of_them() -> None:
     found = []
     for path in sorted((ROOT / "conserver").glob("*/__init__.py")):
         words = set(re.findall(r"\b[a-z][a-z_0-9]*\b", ast.get_docstring(tree_of(path)) or ""))
@@ -286,7 +286,7 @@ def test_lines_fit_the_page() -> None:
 def test_only_the_commands_print() -> None:
     found = []
     for path in python("conserver", "storage"):
-        if wing_of(module_of(path)) in ("cli", "__main__"):
+        if package_of(module_of(path)) in ("cli", "__main__"):
             continue
         found += [
             where(path, call)
@@ -300,14 +300,14 @@ def test_operations_know_no_terminal() -> None:
     """They take arguments and return frozen values: commands and the API show them in own ways."""
     found = []
     for path in python("conserver"):
-        wing = wing_of(module_of(path))
-        if wing not in ("cli", "__main__"):
+        package = package_of(module_of(path))
+        if package not in ("cli", "__main__"):
             found += [
                 f"{where(path, line)}: imports {name}"
                 for line, name in imports_of(path)
                 if name.split(".")[0] in ("typer", "click", "rich")
             ]
-        if wing != "operations":
+        if package != "operations":
             continue
         for node in ast.walk(tree_of(path)):
             text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""

@@ -4,5 +4,5 @@
     cells, metrics        counters of each process, in shared memory
     traces, otel, otlp    spans: the interface, making them with OpenTelemetry, sending them
 
-This wing imports no other wing, so that all wings can log.
+It imports no other package, so that all packages can log.
 """

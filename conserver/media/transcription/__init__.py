@@ -21,7 +21,7 @@
     request       the caller's wishes for one recording, stored in its vCon
     languages     the languages that the models know
 
-This wing uses neither Redis nor chains; `links/transcribe.py` combines its parts. Its modules
+This package uses neither Redis nor chains; `links/transcribe.py` combines its parts. Its modules
 import numpy, av, ctranslate2 and faster_whisper only inside functions, so a worker without a
 transcribe link never loads these libraries.
 """
