@@ -248,7 +248,7 @@ def test_overlapping_batches_in_any_order_never_lose_a_document(
 def test_a_lock_that_is_held_too_long_is_waited_for_no_longer_than_allowed(
     ask: Sql, opened: Callable[..., Storage], postgres_url: str, postgres_table: str
 ) -> None:
-    storage = opened(timeout_s=1)
+    storage = opened(timeout_s=3)
     held, free = sorted([document(1), document(1)], key=lambda given: given.uuid)
     assert one(storage, held) == Stored()
     with psycopg.connect(postgres_url) as other:

@@ -59,6 +59,16 @@ def extraction(client: redis.Redis, uuid: str) -> dict[str, Any]:
     return body
 
 
+def kept(client: redis.Redis, uuid: str) -> int:
+    """How many pages of an unfinished document a checkpoint holds."""
+    [count] = [
+        len(one["body"]["pages"])
+        for one in analyses(client, uuid)
+        if one["type"] == "document_text_progress"
+    ] or [0]
+    return count
+
+
 def errors(body: dict[str, Any]) -> list[float]:
     return [papers.error_rate(" ".join(LINES), page["text"]) for page in body["pages"]]
 
@@ -94,17 +104,7 @@ def test_a_worker_that_is_killed_between_pages_is_followed_by_one_that_reads_on(
         Daemon(tmp_path, redis_url, config(), CONSERVER_PAGE_READERS="1") as daemon,
     ):
         [uuid] = push(client, "in", [vcon(attachments=[attachment(scan(pages))])])
-
-        def kept() -> int:
-            """How many pages a checkpoint holds."""
-            [count] = [
-                len(one["body"]["pages"])
-                for one in analyses(client, uuid)
-                if one["type"] == "document_text_progress"
-            ] or [0]
-            return count
-
-        before = daemon.until(kept, 60)
+        before = daemon.until(lambda: kept(client, uuid), 60)
         assert before < pages
         daemon.signal(signal.SIGKILL, daemon.worker())
         resumed = daemon.event("document_resumed", 60)
@@ -154,7 +154,7 @@ def test_a_stop_lets_the_pages_that_run_be_read(tmp_path: Path, redis_url: str) 
         Daemon(tmp_path, redis_url, config(), CONSERVER_SHUTDOWN_TIMEOUT_S="120") as daemon,
     ):
         [uuid] = push(client, "in", [vcon(attachments=[attachment(scan(4))])])
-        daemon.until(lambda: any(_cpu_s(pid) > 1 for pid in daemon.pids("page reader")), 60)
+        daemon.until(lambda: kept(client, uuid) or elements(client, "out"), 60)
         # A terminal signals every process of the group.
         daemon.kill_group(signal.SIGINT)
         assert daemon.wait(120) == 0

@@ -42,9 +42,9 @@ def test_a_worker_fetches_what_a_caller_put_into_the_bucket(
         assert httpx.put(offer["url"], content=content, timeout=60).status_code == 200
         body = {"list": "calls", "upload": offer["upload_id"]}
         job = web.post("/v1/jobs", json=body).json()
-        ended = web.get(f"/v1/jobs/{job['id']}", params={"wait": 50}).json()
-        assert ended["status"] == "completed", ended
-        result = web.get(f"/v1/jobs/{job['id']}/result", params={"format": "json"}).json()
+        own = f"/v1/jobs/{job['id']}"
+        daemon.until(lambda: web.get(own, params={"wait": 20}).json()["status"] == "completed")
+        result = web.get(f"{own}/result", params={"format": "json"}).json()
         assert result["text"] == f"{TEXT} {TEXT}"
         kept = {entry["Key"] for entry in bucket.list_objects_v2(Bucket=s3_bucket)["Contents"]}
         assert kept == {offer["upload_id"], f"{offer['upload_id']}.json"}
