@@ -1,9 +1,8 @@
 """Samples the age of the oldest waiting item of each list, every few seconds.
 
-Each call of queue/waiting.lua stores a mark in Redis. From these marks `conserver status`, the API
-and the metrics later find the age, even if no worker claims. The script's answer is not used here.
-No other duty depends on this one: it has its own connection, and gives up at once if Redis is away
-or refuses.
+Each call of queue/waiting.lua stores a mark in Redis. `conserver status`, the API and the metrics
+find the age from these marks, even if no worker claims. No other duty depends on this one: it has
+its own connection, and skips a look if Redis is away or refuses.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Ages:
         self.round_trip_s = time.monotonic() - began_s
         names = sorted({member.decode() for member in members} | self._served)
         for first in range(0, len(names), LISTS_PER_CALL):
-            # If another host has just taken a sample, the script takes no new one.
+            # The script takes no sample if another host has just taken one.
             every_ms = int(LOOK_EVERY_S * 900)
             await self._call(host_calls.waiting(names[first : first + LISTS_PER_CALL], every_ms))
 

@@ -1,6 +1,4 @@
-"""The first contact with Redis: waits until Redis answers, refuses an unusable Redis, and warns of
-risky settings.
-"""
+"""The first contact with Redis: waits for it, refuses an unusable one, warns of risky settings."""
 
 from __future__ import annotations
 
@@ -60,9 +58,7 @@ async def wait_for_redis(redis: AsyncRetryingConnection, url: str, timeout_s: fl
 
 
 async def warn_of_settings(redis: AsyncRetryingConnection) -> None:
-    """Log a warning for each setting of Redis with which items may get lost (as `conserver doctor`
-    shows them).
-    """
+    """Log a warning for each setting of Redis with which items may get lost."""
     from conserver.operations import doctor
 
     findings = []
@@ -92,8 +88,8 @@ def _fields(info: bytes) -> dict[str, str]:
 
 
 def _tls_hint(url: str) -> str:
-    """A hint for a rediss:// URL without a client certificate. It is needed because with TLS 1.3 a
-    server that requires a certificate only closes the connection.
+    """A hint for a rediss:// URL without a client certificate. With TLS 1.3 a server that requires
+    one only closes the connection.
     """
     if not url.startswith("rediss") or "ssl_certfile" in url:
         return ""

@@ -1,7 +1,7 @@
 """Adds up the workers' counters per chain and link, for the history and the status of this host.
 
-The counters are the same as in /metrics. They are in shared memory per child slot, so they survive
-the replacement of a worker, and fall only when the host is started again.
+These are the counters of /metrics. They are in shared memory per child slot, so they survive the
+replacement of a worker, and begin at 0 when the host is started again.
 """
 
 from __future__ import annotations

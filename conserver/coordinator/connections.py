@@ -1,10 +1,8 @@
 """The coordinator's connections to Redis, on asyncio.
 
 AsyncConnection is one connection with bounded waits; it repeats nothing. AsyncRetryingConnection
-repeats a call until Redis answers, however long Redis is away. It may do so because all calls of
-the coordinator are safe to repeat. The coordinator's duties share one AsyncRetryingConnection, and
-their calls wait for each other. AsyncRetryingConnection also logs keys of the wrong type, for all
-duties.
+repeats a call until Redis answers, however long Redis is away: all calls of the coordinator are
+safe to repeat. The duties share one AsyncRetryingConnection, so their calls wait for each other.
 """
 
 from __future__ import annotations
@@ -53,9 +51,9 @@ class Connections:
 class AsyncConnection:
     """One connection, opened by the first command. It repeats nothing.
 
-    A failure of the connection closes it and is raised. So an answer is never taken for the answer
-    of another command. And a caller that saw no failure knows that the connection has not broken
-    (reaper.py needs that). An error that Redis answers does not close it.
+    A failure closes the connection and is raised. So no answer is taken for that of another
+    command, and without an exception the connection has not broken (reaper.py needs that). An error
+    that Redis answers does not close the connection.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -88,8 +86,8 @@ class AsyncConnection:
             raise
 
     async def receive(self) -> Any:
-        """Wait for the answer to one command that was sent. Raises the same errors as `ask`, and
-        the command's ResponseError.
+        """Wait for the answer to one command that was sent. Raises as `ask`, and the command's
+        ResponseError.
         """
         return raise_first_error([await self._answer()])[0]
 
@@ -124,9 +122,7 @@ class AsyncRetryingConnection:
         self._lock = asyncio.Lock()
 
     async def call(self, call: Call) -> Any:
-        """Call a script. Returns its answer. Raises redis.ResponseError for an error that is not
-        transient.
-        """
+        """Call a script. Returns its answer. Raises ResponseError if an error is not transient."""
         failpoints.at(f"before-{call.step}")
         try:
             [answer] = await self._ask([call.command()])
@@ -142,9 +138,7 @@ class AsyncRetryingConnection:
         return (await self.commands([words]))[0]
 
     async def commands(self, commands: Sequence[Command]) -> list[Any]:
-        """Send several plain commands in one round trip. Returns their answers. The commands may be
-        sent more than once.
-        """
+        """As `command`, for several commands in one round trip."""
         answers = await self._ask(commands)
         for words, answer in zip(commands, answers, strict=True):
             if isinstance(answer, ResponseError):
@@ -161,8 +155,8 @@ class AsyncRetryingConnection:
         return answers
 
     async def complain(self, error: ResponseError, used: Sequence[str | bytes]) -> WrongTypeError:
-        """Find and log the keys of the wrong type, among the keys that the failed command used or
-        that its error names. Returns the exception to raise.
+        """Log the keys of the wrong type, among those that the failed command used or that its
+        error names. Returns the exception to raise.
         """
         names = [key.decode() if isinstance(key, bytes) else key for key in used]
         _, named, rest = str(error).partition("WRONGTYPE conserver:")
@@ -225,5 +219,5 @@ def _is_wrong_type(answer: Any) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """The text of an error, or a text for a timeout, which has none."""
+    """The text of an error; a timeout has none of its own."""
     return str(error) or f"no answer in time ({type(error).__name__})"

@@ -1,17 +1,13 @@
 """The main task of the coordinator: connects to Redis, runs all duties, and ends in order.
 
-1. The coordinator receives the supervisor's messages (process/messages.py), and notices the
-   supervisor's end. It updates its heartbeat in shared memory all the time, for the watchdog.
-2. Each duty is a task of one group. An error in any duty ends the process.
-3. The coordinator ends in one of three ways:
-   - the supervisor stops and drains it: the coordinator executes the last orders, and deletes the
-     host from Redis if no consumer is registered;
-   - a new coordinator takes over: the old one executes the last orders, and leaves the host in
-     Redis;
-   - the supervisor was killed: the coordinator waits for the workers to end, returns their items
-     without blame, and deletes the host.
+The coordinator ends in one of three ways. In each it executes the supervisor's last orders.
 
-The coordinator ignores signals (process/child_main.py). A signal to the whole process group must
+    the supervisor drains it           deletes the host from Redis, if no consumer is registered
+    a new coordinator takes over       leaves the host in Redis
+    the supervisor was killed          waits until the workers have ended, returns their items
+                                       without blame, deletes the host
+
+The coordinator ignores signals (process/child_main.py): a signal to the whole process group must
 not end it before the workers, which still need it.
 """
 
@@ -54,10 +50,9 @@ BEATS_PER_LEASE = 10
 BEAT_EVERY_S_MIN = 0.2
 LOOK_AT_CONTROLS_EVERY_S = 1.0
 ORPHANED_TIMEOUT_S = 3.0
-"""How long a coordinator without a supervisor tries to reach Redis. If it fails, another host
-returns this host's items after the lease."""
+"""How long a coordinator without a supervisor tries to reach Redis. After that another host returns
+the items when the lease is over."""
 LAST_BEAT_TIMEOUT_S = 1.0
-"""How long an ending coordinator waits for Redis's answer to its last heartbeat."""
 
 
 class Coordinator:
@@ -196,9 +191,8 @@ class Coordinator:
             self._beat_due.clear()
 
     async def _stop_beating(self, heartbeat: asyncio.Task[None]) -> None:
-        """End the heartbeat. First wait, for at most LAST_BEAT_TIMEOUT_S, until Redis has answered
-        a beat that was sent: if Redis executed that beat later, after the host was deleted, it
-        would create the host again.
+        """End the heartbeat, but first wait for the answer to a beat that was sent. If Redis
+        executed that beat after the host was deleted, it would create the host again.
         """
         self._is_beating = False
         self._beat_due.set()
@@ -224,8 +218,7 @@ class Coordinator:
             for field in asked.keys() & {
                 keys.recycle(self._host, slot) for slot in range(1, self._boot.workers + 1)
             }:
-                # Only the coordinator that removes the field passes the request on, so that the
-                # supervisor gets it once.
+                # Who removes the field passes the request on: the supervisor gets it once.
                 if await self._redis.command("HDEL", keys.CONTROL, field):
                     slot, consumer = int(field.rpartition(":")[2]), asked[field]
                     self._boot.send("recycle", slot=slot, consumer=consumer)
@@ -236,7 +229,7 @@ class Coordinator:
             await asyncio.sleep(LOOK_AT_CONTROLS_EVERY_S)
 
     async def _put_back_dropped(self) -> None:
-        """Put items back on lists that a reload has dropped, if a BLMOVE has moved them away."""
+        """Put items that a BLMOVE has moved back on lists that a reload has dropped."""
         with contextlib.suppress(WrongTypeError):
             known = await known_lists(self._redis)
             await put_back(self._redis, (n for n in known if n not in self._served), self._log)
@@ -275,9 +268,7 @@ class Coordinator:
         self._must_end.set()
 
     async def _acknowledge(self, number: int) -> None:
-        """Tell the supervisor that an order was executed. Waits until the socket takes the
-        message.
-        """
+        """Tell the supervisor that an order was executed."""
         packet = orjson.dumps({"type": "acknowledged", "order": number})
         with contextlib.suppress(ConnectionError):  # the supervisor is gone
             await asyncio.get_running_loop().sock_sendall(self._boot.supervisor, packet)
@@ -285,9 +276,7 @@ class Coordinator:
     # ---- the end ---------------------------------------------------------------------------------
 
     async def _end_drained(self, heartbeat: asyncio.Task[None]) -> None:
-        """Execute the supervisor's last orders. Delete the host, unless a new coordinator takes
-        over.
-        """
+        """Execute the last orders. Delete the host, unless a new coordinator takes over."""
         await self._registry.finished()
         if self._has_successor:
             return
@@ -307,7 +296,7 @@ class Coordinator:
         await self._orphans.end()
         try:
             async with asyncio.timeout(ORPHANED_TIMEOUT_S):
-                # First execute the orders that the supervisor had sent: they name the blamed items.
+                # The supervisor's last orders come first: they name the blamed items.
                 await self._registry.finished()
                 await _cancel([orders])
                 await self._stop_beating(heartbeat)

@@ -1,9 +1,9 @@
 """Detects that Redis has lost data: that it came back empty, or in an older state.
 
-This host writes a value to Redis with each heartbeat. If the next heartbeat finds that value
-missing or older, and no other host has declared this host dead, then Redis was restarted without
-persistence, was flushed, was restored from an older snapshot, or a lagging replica has taken over.
-Nothing here repairs the loss: producers must push again. So the error is logged for the operator.
+Each heartbeat replaces the last one in Redis. If the last one is missing there, or an older one is
+found, and no other host has declared this host dead, then Redis has lost data: it was restarted
+without persistence, flushed, or restored from an older snapshot, or a lagging replica has taken
+over. Only producers can repair that, by pushing again. So the loss is logged as an error.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ _PLACES = ("waiting", "parked", "dead")
 
 
 class DataLoss:
-    """Compares the value that each heartbeat replaces in Redis with the value that this host wrote
-    last.
-    """
+    """Compares the value that each heartbeat replaces with the value that this host wrote last."""
 
     def __init__(
         self,
@@ -41,15 +39,15 @@ class DataLoss:
         self._log = log
         self._last = ""  # the last heartbeat that Redis has answered
         self._last_s = 0.0
-        # What was counted after the last heartbeat may already have been lost, so the error tells
-        # what was counted before that heartbeat.
+        # The error tells what was counted before the last heartbeat: the later counts may have
+        # followed the loss.
         self._counts: dict[str, int] = {}
         self._counts_before_last: dict[str, int] = {}
 
     async def look(
         self, beat: str, before: str, unknown: bool, consumers: Collection[str], in_flight: int
     ) -> None:
-        """Log `redis_lost_data` if Redis has lost data, with what was counted before the loss.
+        """Log `redis_lost_data` if Redis has lost data.
 
         Args:
             beat: the heartbeat that Redis has answered just now.
@@ -61,7 +59,7 @@ class DataLoss:
         how, last, last_s = "", self._last, self._last_s
         self._last, self._last_s = beat, time.monotonic()
         if last and not before and unknown:
-            # Another host may have deleted this host, but only after a lease. It then leaves a
+            # Another host may delete this host, but only after a lease, and leaves a
             # conserver:gone key for each consumer.
             if self._last_s - last_s < self._lease_s or not await self._was_reaped(consumers):
                 how = "it came back empty: a restart without persistence, a FLUSHALL"
@@ -74,7 +72,7 @@ class DataLoss:
         self._counts_before_last, self._counts = self._counts, await self._count()
 
     async def _was_reaped(self, consumers: Collection[str]) -> bool:
-        """Whether another host may have declared this host dead; True if that cannot be known."""
+        """Whether another host may have declared this host dead; True if unknown."""
         marks = await self._redis.each([("EXISTS", keys.gone(one)) for one in consumers])
         return not marks or any(marks)
 

@@ -3,10 +3,10 @@
 A point has the depths of the list, and the rate and duration of the list's chain (unknown if this
 host does not serve the list).
 
-Only one coordinator writes: the one that holds a lease in Redis. If it is gone, a coordinator of
-another host takes the lease within half a minute. The values of a point depend on Redis alone. So
-two coordinators that write at the same time write the same values. No other duty depends on the
-history: it has its own connection, and gives up if Redis is away.
+Only the coordinator that holds a lease in Redis writes. After its end another host takes the lease
+within half a minute. Two that write at the same time write the same values, because a point depends
+on Redis alone. No other duty depends on the history: it has its own connection, and skips a point
+if Redis is away.
 """
 
 from __future__ import annotations
@@ -180,9 +180,7 @@ class HistoryRecorder:
         await self._ask(*commands)
 
     async def _make(self, ring: Ring, names: Iterable[str]) -> None:
-        """Create the rings that do not exist, in their full length, because a string that grows by
-        SETRANGE takes twice its length.
-        """
+        """Create the missing rings in full length: SETRANGE would reserve twice the length."""
         new = [key for name in names if (key := ring.key(name)) not in self._made]
         lengths = await self._ask(*(("STRLEN", key) for key in new))
         for key, length in zip(new, lengths, strict=True):
@@ -192,9 +190,9 @@ class HistoryRecorder:
             self._made.add(key)
 
     async def _coarsen(self, number: int, names: Sequence[str]) -> None:
-        """Write a point of the coarse ring: the mean of the points of the fine ring in its span."""
+        """Write a point of the coarse ring: the mean of the fine points in its span."""
         first = number - _FINE_PER_COARSE
-        # These points do not wrap around: the fine ring's length is a multiple of their count.
+        # They do not wrap around: the fine ring's length is a multiple of their count.
         [(start, end)] = FINE.ranges(first, number - 1)
         commands = (("GETRANGE", FINE.key(name), start, end) for name in names)
         raws = await self._ask(*commands)
@@ -205,9 +203,7 @@ class HistoryRecorder:
         await self._store(COARSE, number // _FINE_PER_COARSE - 1, points)
 
     async def _ask(self, *commands: tuple[Any, ...], strict: bool = True) -> list[Any]:
-        """Send commands, return their answers. strict: raise the error of a refused command; if
-        False, the error is among the answers.
-        """
+        """Send commands. Returns their answers. strict: raise an error that is among them."""
         if not commands:
             return []
         answers = await self._connection.ask(list(commands), ANSWER_TIMEOUT_S)
@@ -224,8 +220,8 @@ def _read(beats: Mapping[bytes, Any]) -> tuple[Counts, int]:
         workers, chains = (orjson.loads(text) if text else None for text in fields)
         held += sum(int(worker.get("held", 0)) for worker in workers or ())
         if not chains:
-            # The workers of this host do not count per chain (worker/meters.py). Their totals in
-            # the status are enough for the rates of all chains together.
+            # These workers do not count per chain (worker/meters.py). Their totals are enough for
+            # the rates of all chains together.
             for worker in workers or ():
                 process = host + b":%d" % int(worker.get("pid") or 0)
                 ended = (float(worker.get("done", 0)), float(worker.get("failed", 0)))
@@ -241,8 +237,8 @@ def _rates_of(added: Sequence[float], span_s: float) -> Rates:
 
 
 def _quantile(buckets: Sequence[float], share: float) -> float | None:
-    """The quantile of a histogram, as Prometheus's histogram_quantile computes it: as if the values
-    were spread evenly within each bucket. None if there are no values.
+    """The quantile of a histogram, as Prometheus's histogram_quantile computes it; None without
+    values.
     """
     wanted, below = sum(buckets) * share, 0.0
     bounds = metrics.ITEM_S.buckets

@@ -74,8 +74,8 @@ class HostStatus:
         """Take in the supervisor's state message.
 
         Returns:
-            Whether a process has started, ended or changed its state, or the supervisor has
-            reloaded: then the next heartbeat is due at once.
+            Whether the next heartbeat is due at once: a process has started, ended or changed its
+            state, or the supervisor has reloaded.
         """
         before = self._urgent()
         self._supervisor = message.get("supervisor", {})
@@ -84,7 +84,7 @@ class HostStatus:
 
     def _urgent(self) -> tuple[Any, ...]:
         workers = [
-            # A running worker changes between idle and working all the time: that is not urgent.
+            # A worker changes between idle and working all the time: that is not urgent.
             (one.get("pid"), "" if one.get("state") in ("idle", "working") else one.get("state"))
             for one in self._workers
         ]
@@ -113,7 +113,7 @@ class HostStatus:
         }
 
     def _away_reasons(self) -> dict[str, str]:
-        """storage that is away for at least one worker -> the error of the latest call."""
+        """Storage that is away for a worker -> the error of the latest call."""
         found: dict[str, str] = {}
         for one in self._workers:
             away = self._statuses[one["slot"] - 1].read().away

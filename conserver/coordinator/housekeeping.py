@@ -2,13 +2,12 @@
 
 1. It requeues parked items that are due.
 2. It deletes the reasons of old dead letters; the payloads stay in DLQ:<list>.
-3. It moves unclaimed items from `returned` back to lists that this host does not serve, if a BLMOVE
-   of a list waiter had moved these items to `returned`.
+3. If a list waiter's BLMOVE has moved items of a list that this host does not serve to `returned`,
+   it puts them back on their list.
 
-Every coordinator does this for all lists, and not only for the lists of its own configuration,
-because a list that a reload has dropped may still have parked items. Each step is one bounded
-script call that may be repeated, so several hosts may do the same step; random pauses spread their
-calls. If a key of a list has the wrong type, the list is skipped.
+Every coordinator does this for all lists, because a list that a reload has dropped may still have
+parked items. Several hosts may do the same step: each is one bounded script call that may be
+repeated. If a key of a list has the wrong type, the list is skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ PROMOTE_MAX = 256
 SWEEP_EVERY_S = 60.0
 SWEEP_MAX = 256
 PUT_BACK_MAX = 1000
-"""Most entries of `returned` that one call looks at. Each host's BLMOVE leaves at most one."""
+"""Most entries of `returned` that one call looks at. A host's BLMOVE leaves at most one there."""
 
 
 async def known_lists(redis: AsyncRetryingConnection) -> list[str]:
@@ -46,7 +45,7 @@ async def put_back(redis: AsyncRetryingConnection, names: Iterable[str], log: Lo
     for name in names:
         with contextlib.suppress(WrongTypeError):
             moved, call = 0, host_calls.put_back(name, PUT_BACK_MAX)
-            # The loop is bounded, because list waiters of other hosts may move items again.
+            # Bounded, because list waiters of other hosts may move items again.
             while moved < PUT_BACK_MAX and (some := await redis.call(call)):
                 moved += some
             if moved:
@@ -107,8 +106,7 @@ class Housekeeping:
                     await self._promote(name)
             else:
                 soonest_ms = min(soonest_ms, due_in_ms)
-        # Come a little late, because a call before the item is due does nothing; and at a random
-        # moment, because other hosts do the same.
+        # A little late, because an early call does nothing; at random, to spread the hosts' calls.
         return max(soonest_ms / 1000, 0.01) * random.uniform(1.0, 1.1)
 
     def _warn_if_no_record(self, name: str, member: bytes) -> None:

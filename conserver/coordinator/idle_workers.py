@@ -1,10 +1,9 @@
 """Knows which workers of this host are idle, and wakes one of them.
 
 A worker reports that it is idle or busy (process/wakeup.py). A woken worker claims once, and counts
-as busy until it reports again. Only the worker itself knows whether its chains have room for a
-certain item, and this changes all the time. So after a list waiter has woken a worker for an item,
-it waits for the worker's answer, and then looks in Redis whether the item was claimed
-(list_waiters.py).
+as busy until it reports again. Only the worker knows whether its chains have room for an item. So a
+list waiter waits for the woken worker's answer, and then looks in Redis whether the item was
+claimed.
 """
 
 from __future__ import annotations
@@ -29,14 +28,13 @@ _PACKET_BYTES_MAX = 256
 class IdleWorkers:
     """The workers, by child slot. Used on the event loop's thread only.
 
-    any_idle: set while a worker is idle. suspects: set when a worker has reported suspects, or
-    items were returned as suspects; cleared by suspects.py. on_change: called after any_idle was
-    set or cleared.
+    any_idle: set while a worker is idle. suspects: set when suspects were reported or returned;
+    suspects.py clears it. on_change: called after any_idle was set or cleared.
     """
 
     def __init__(self, ends: Sequence[socket.socket], statuses: Sequence[SharedStatus]) -> None:
-        """ends: the coordinator's ends of the sockets to the workers. Both sequences are in the
-        order of the slots 1..N.
+        """ends: the coordinator's ends of the sockets to the workers. Both are in the order of the
+        slots 1..N.
         """
         self._ends = dict(enumerate(ends, 1))
         self._statuses = dict(enumerate(statuses, 1))
@@ -66,7 +64,7 @@ class IdleWorkers:
             loop.add_reader(end, self._read, slot)
 
     def retire(self) -> None:
-        """Stop counting workers as idle, so that no worker is woken. `gone` is still updated."""
+        """Wake no worker from now on. `gone` is still updated."""
         self._retired = True
         for slot in self._ends:
             self.remove(slot)
@@ -86,13 +84,13 @@ class IdleWorkers:
         self.remove(slot)
 
     def read_state(self, message: Message) -> None:
-        """Learn the workers from the supervisor's state message. A new coordinator needs this."""
+        """Learn the workers from the supervisor's state message, as a new coordinator must."""
         for worker in message.get("workers", ()):
             if worker["consumer"]:
                 self.assign(worker["slot"], worker["consumer"])
 
     def consumer_died(self, consumer: str) -> None:
-        """Count a dead worker as not idle. The caller knows only its consumer id, not its slot."""
+        """As `remove`, for a caller that does not know the slot."""
         for slot, present in self._consumers.items():
             if present == consumer:
                 self.remove(slot)
@@ -127,9 +125,7 @@ class IdleWorkers:
             await asyncio.wait([self._answers[slot]], timeout=ANSWER_TIMEOUT_S)
 
     def order_to_finish_first(self, slot: int) -> bool:
-        """Order a worker to claim nothing until it holds no item. Returns False if the message
-        could not be sent.
-        """
+        """Order a worker to claim nothing until it holds no item. Returns whether it was sent."""
         return self._send(slot, wakeup.FINISH_FIRST)
 
     def receive(self, slot: int, packet: bytes) -> None:
@@ -156,8 +152,8 @@ class IdleWorkers:
             except ConnectionError:
                 packet = b""
             if not packet:
-                # A closed socket stays readable for ever. Worker and supervisor both hold its other
-                # end, so both have ended.
+                # A closed socket stays readable for ever. (Worker and supervisor have both ended:
+                # both hold its other end.)
                 asyncio.get_running_loop().remove_reader(self._ends[slot])
                 self._gone.add(slot)
                 self.remove(slot)
@@ -173,10 +169,8 @@ class IdleWorkers:
         return True
 
     def _by_preference(self, passed_over: Collection[int]) -> list[int]:
-        """The slots of the idle workers, without `passed_over`, the best first. Workers that hold
-        no item come before workers that run items and have room for more. Among equals the worker
-        that became idle last comes first: its models and caches are warm, while the memory of
-        other workers may be swapped out.
+        """The slots of the idle workers, without `passed_over`, the best first: those that hold no
+        item, then the one that became idle last, because its caches are warm.
         """
         slots = [slot for slot in reversed(self._idle) if slot not in passed_over]
         return sorted(slots, key=lambda slot: self._statuses[slot].state is not State.IDLE)

@@ -1,20 +1,19 @@
 """List waiters: they wait in Redis for the next item of each list, and wake a worker for it.
 
-While a worker of this host is idle, each list waiter has one `BLMOVE <list>
-conserver:returned:<list>` waiting in Redis, for one list that the host serves. When Redis answers
-the BLMOVE, it has moved an item to `returned`. An item there belongs to no process, so the death of
-a process cannot strand it. The list waiter wakes one idle worker, which claims the item from
-`returned`. When that worker has answered, the list waiter looks at `returned`. If items remain, it
-wakes the next idle worker; until `returned` is empty, it wakes each worker at most once. If no
-items remain, it issues the next BLMOVE. Redis answers one host per item, and that host wakes one
-worker.
+While a worker of this host is idle, the list waiter of each served list repeats these steps:
 
-A list waiter issues no BLMOVE for a list that is paused, whose parked items have reached the cap,
-or that has unclaimed items in `returned`. Otherwise new items would pile up in `returned`: those of
-a paused list would be stranded there, and workers would claim from a list at its cap.
+1. `BLMOVE <list> conserver:returned:<list>` waits in Redis. A push ends it, and the item is in
+   `returned`, where the death of a process cannot strand it. Redis answers one host per item.
+2. The list waiter wakes one idle worker, which claims from `returned` and answers.
+3. If items remain in `returned`, the list waiter wakes the next idle worker. It wakes each worker
+   at most once until `returned` is empty.
 
-A wakeup is only a hint. If BLMOVE is refused (Redis is at maxmemory) or a wakeup is late, a worker
-claims by itself every TICK_INTERVAL.
+No BLMOVE is issued if `returned` has items, the list is paused, or its parked items have reached
+the cap. Otherwise new items would pile up in `returned`, and workers claim those first, even from a
+list at its cap.
+
+A wakeup is only a hint: every worker also claims every TICK_INTERVAL. That helps if a wakeup is
+late, or if BLMOVE is refused because Redis is at maxmemory.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 WAIT_S = 5.0
-"""How long one BLMOVE waits. If its connection breaks and Redis does not notice, the BLMOVE goes on
-for that time, and no worker is woken for an item that it moves."""
+"""How long one BLMOVE waits. If its connection breaks and Redis does not notice, Redis may still
+move an item in that time, and no worker is woken for that item."""
 
 ANSWER_TIMEOUT_S = 2.0
 """How long Redis may take to answer; for a BLMOVE, counted from the end of WAIT_S."""
@@ -49,9 +48,8 @@ ANSWER_TIMEOUT_S = 2.0
 LINGER_S = 0.25
 LINGER_S_PER_LIST = 0.01
 """How long BLMOVEs go on after the last idle worker became busy: the greater of LINGER_S and
-LINGER_S_PER_LIST times the number of lists. They go on because workers soon become idle again, and
-cancelling a BLMOVE closes its connection (1 ms to open again). An item that a BLMOVE moves in that
-time is not late: the next claim of any worker, on any host, takes it first."""
+LINGER_S_PER_LIST times the number of lists. Workers soon become idle again, and cancelling a BLMOVE
+closes its connection. An item that is moved in that time is not late: the next claim takes it."""
 
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 1.0
 """The backoff of a list for which no BLMOVE could be issued."""
@@ -59,8 +57,8 @@ PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 1.0
 COMPLAIN_EVERY_S = 60.0
 
 TOO_MANY_CLIENTS = "max number of clients"
-"""Part of the text of an error for which redis-py has no class. It comes if Redis allows fewer
-connections than there are lists."""
+"""Part of an error's text; redis-py has no class for it. Redis then allows fewer connections than
+there are lists."""
 
 
 class WaitOutcome(enum.Enum):
@@ -157,12 +155,8 @@ class ListWaiter:
         return True
 
     async def _why_not(self) -> WaitOutcome | None:
-        """Look at the list before a BLMOVE is issued. If `returned` is empty, forget which workers
-        were woken.
-
-        Returns:
-            LEFT_OVER if `returned` has items; HINDERED if the list is paused, or has as many parked
-            items as it may; None if the BLMOVE may be issued.
+        """Why no BLMOVE may be issued for the list now; None if it may. If `returned` is empty,
+        forget which workers were woken.
         """
         answers = await self._connection.ask(self._look, ANSWER_TIMEOUT_S)
         paused, parked, returned = raise_first_error(answers)
@@ -191,7 +185,7 @@ class ListWaiter:
 
 
 class ListWaiters:
-    """The list waiters of all lists that this host serves."""
+    """The list waiters of this host."""
 
     def __init__(
         self,
@@ -225,8 +219,8 @@ class ListWaiters:
                 await waiter.close()
 
     def items_returned(self, names: Iterable[str] | None = None) -> None:
-        """Wake a worker for items that came to `returned` other than by a BLMOVE, and have the list
-        waiters look whether it claimed all of them.
+        """Wake a worker for items that came to `returned` other than by a BLMOVE. The list waiters
+        then look whether it claimed all of them.
 
         Args:
             names: the lists of these items; None: unknown, all lists.
@@ -253,11 +247,11 @@ class ListWaiters:
             self._linger = None
 
     def _complain(self, name: str, error: Exception) -> None:
-        """Log an error that an operator can mend, once a minute: errors about a key once per list,
-        all other errors once for all lists.
+        """Log an error that an operator can mend, once a minute. Only errors about a key are logged
+        for each list.
         """
         if not isinstance(error, ResponseError) and TOO_MANY_CLIENTS not in str(error):
-            return  # Redis is away: the coordinator's other connection logs that.
+            return  # Redis is away: AsyncRetryingConnection logs that.
         kind = str(error).partition(" ")[0]
         subject = f"{kind} {name}" if kind == "WRONGTYPE" else kind
         now_s = asyncio.get_running_loop().time()

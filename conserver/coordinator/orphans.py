@@ -1,14 +1,11 @@
 """Orphans: the children of a supervisor that was killed. They end by themselves, or are killed.
 
-Every worker notices the end of its supervisor, releases the items that it has not started, and
-exits. The coordinator kills a worker that is stuck in a link after ORPHAN_TIMEOUT_S, so that no
-orphan works on. It takes a worker for gone if the worker's pidfd says so, or if the worker's socket
-was closed. (The supervisor also holds the worker's end of that socket, so a closed socket means
-that both have ended.)
+A worker releases the items that it has not started, and exits. If it is stuck in a link, the
+coordinator kills it after ORPHAN_TIMEOUT_S. A worker is gone if its pidfd says so, or if its socket
+was closed (IdleWorkers.gone).
 
-Services (the API, transcribers) also end by themselves, after they have finished their requests.
-The coordinator kills a stuck service after the time that a stop would give it, because a stuck
-service would keep its port.
+A service (the API, a transcriber) finishes its requests, and exits. If it is stuck, the coordinator
+kills it after the time that a stop would give it, because it would keep its port.
 """
 
 from __future__ import annotations
@@ -48,8 +45,7 @@ class Orphans:
     def read_state(self, message: Message) -> None:
         """Learn from the supervisor's state message which process is in which slot.
 
-        This opens the pidfds now, while the processes live, so that no pid can belong to another
-        process yet.
+        The pidfds are opened while the processes live, so that no pid belongs to another process.
         """
         for worker in message.get("workers", ()):
             _learn(self._workers, worker["slot"], worker["pid"])

@@ -1,10 +1,9 @@
 """The reaper: returns the items of dead hosts, and never declares a living host dead.
 
 Every coordinator watches the heartbeats of all other hosts. It declares a host dead if that host's
-beat has not changed for a whole lease. During that lease the coordinator's connection must not have
-broken, and the coordinator must have looked without a pause. The reason is that all hosts look dead
-when Redis is away, the network is cut or this machine is suspended. So the watch starts again after
-each such interruption.
+beat has not changed for a whole lease. All hosts look dead when Redis is away, the network is cut
+or this machine is suspended. So the watch starts again after its connection broke, or after a pause
+between two looks.
 
 Several coordinators may reap one host at the same time: reap.lua compares the beat again, and
 each item is returned once.
@@ -37,7 +36,7 @@ HOST_DIED = Blame("everything", notes={"": {"error": "died with its host"}})
 LOOK_EVERY_S = 1.0
 LOOKS_PER_LEASE = 10
 LATE_S = 1.0
-"""The watch restarts if a look starts later than planned by more than this, or takes longer."""
+"""The watch restarts if a look starts this much later than planned, or takes longer."""
 
 
 class Watch:
@@ -93,7 +92,7 @@ class Reaper:
         log: Logger,
     ) -> None:
         """keep_s: see host_calls.return_items."""
-        # Its own connection, so that the watch restarts whenever this connection breaks.
+        # Its own connection: AsyncConnection tells when it has broken.
         self._connection = AsyncConnection(connections)
         self._redis = redis
         self._host = host
@@ -146,7 +145,7 @@ class Reaper:
 
     async def _reap(self, host: str, beat: str) -> None:
         """Return the items of a dead host's consumers, and delete the host."""
-        # All hosts see the death at about the same time. The pause spreads their calls.
+        # Spread the calls of the hosts, which all see the death at about the same time.
         await asyncio.sleep(random.uniform(0, self._every_s))
         consumers, returned, suspects = 0, 0, 0
         [name] = await self._redis.each([("HGET", keys.host(host), "name")])

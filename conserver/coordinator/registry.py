@@ -1,11 +1,9 @@
 """The registry: keeps exactly the living consumers of this host registered in Redis.
 
-1. It executes the supervisor's orders one by one: register a consumer before its process starts,
-   and return the items of a dead consumer. It acknowledges each executed order. The same order may
-   come twice.
-2. At every heartbeat it compares the consumers that are registered in Redis with the living ones,
-   and returns the items of all registered consumers that do not live. Such consumers exist if a
-   coordinator died before it executed an order, or if a failover of Redis has undone an order.
+1. It executes and acknowledges the supervisor's orders one by one: register a consumer before its
+   process starts, return the items of a dead consumer. The same order may come twice.
+2. At every heartbeat it looks for consumers that are registered but do not live, and returns their
+   items. They exist if a failover of Redis has undone an order, or if an order was never executed.
 """
 
 from __future__ import annotations
@@ -30,22 +28,19 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 GRACE_S = 1.0
-"""How long the registry leaves a registration without a living consumer alone, because the
-supervisor's order, which names the blamed items, may still be on its way."""
+"""How long a registration without a living consumer is left alone: the supervisor's order, which
+names the blamed items, may still be on its way."""
 
 RETRY_ORDER_S = 1.0
-"""How long the registry waits before it repeats an order that met a key of the wrong type."""
+"""The pause before an order that met a key of the wrong type is repeated."""
 
 REMEMBERED = 64
-"""How many ended consumers the registry remembers, because after a failover of Redis they may hold
-items again."""
+"""How many ended consumers are remembered: after a failover of Redis they may hold items again."""
 
 
 @dataclass(slots=True)
 class ReturnResult:
-    """The counts of return_items: items returned, suspects among them, and items for which the
-    death was counted.
-    """
+    """Counts: items returned, suspects among them, items for which the death was counted."""
 
     returned: int = 0
     suspects: int = 0
@@ -138,7 +133,7 @@ class Registry:
             try:
                 await self._execute(message)
             except WrongTypeError:
-                # An operator must mend the key first. Meanwhile other orders are executed.
+                # Until an operator mends the key, other orders are executed.
                 loop = asyncio.get_running_loop()
                 loop.call_later(RETRY_ORDER_S, self._orders.put_nowait, message)
             self._orders.task_done()
@@ -158,8 +153,8 @@ class Registry:
     async def compare(self, registrations: Mapping[str, str]) -> None:
         """Queue a return order for each consumer that is registered and does not live.
 
-        A living consumer whose registration is void is left alone. The answer to its next claim
-        tells its worker to exit; then the supervisor sends a return order with the blamed items.
+        A living consumer whose registration is void is left alone: its worker exits after its next
+        claim, and the supervisor then orders the return with the blamed items.
 
         Args:
             registrations: the answer to the heartbeat: consumer -> number of its last claim, or
@@ -178,7 +173,7 @@ class Registry:
                 self._return_forsaken(consumer)
 
     async def _ended_with_items(self) -> set[str]:
-        """The ended consumers that hold items again, because of a failover of Redis."""
+        """The ended consumers that hold items again."""
         ended = list(self._ended)
         held = await self._redis.commands([("EXISTS", keys.inflight(c)) for c in ended])
         return {consumer for consumer, holds in zip(ended, held, strict=True) if holds}

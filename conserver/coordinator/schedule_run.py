@@ -1,9 +1,9 @@
 """The child process of a coordinator that does the run of a schedule.
 
-The coordinator writes a pickled Task to the standard input of this process, and keeps the pipe
-open. The process gives up the run if the pipe closes (the coordinator is gone), on SIGTERM, and
-after a temporary error, such as a storage that is away. Then another host takes over the run when
-the lease of the run is over.
+The coordinator writes a pickled Task to this process's standard input, and keeps the pipe open. The
+process gives up the run if the pipe closes (the coordinator is gone), on SIGTERM, and after a
+temporary error, such as a storage that is away. Another host takes over the run after
+its lease.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ from conserver.telemetry.redact import hide_everywhere, secret_values
 
 
 def main() -> None:
-    """Read the task and carry it out. Does not return: exits with 0 if the run has ended, or with
-    EXIT_GIVEN_UP.
-    """
+    """Carry out the task, then exit: with 0 if the run has ended, else with EXIT_GIVEN_UP."""
     task: Task = pickle.load(sys.stdin.buffer)
     settings = task.settings
     setproctitle(f"conserver: schedule {task.name}")

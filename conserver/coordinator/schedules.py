@@ -1,10 +1,9 @@
 """Fires the schedules of the configuration when they are due, each time on one host only.
 
-Every coordinator looks at all schedules, by Redis's clock, and calls fire.lua for each of them. The
-script lets only the first host fire a due time. If the action is a push, the script does it. Other
-actions take longer: the coordinator starts a child process for them (schedule_run.py), which stores
-the progress of the run in Redis. If the host of a run dies, another coordinator takes over the run
-when the lease of the run is over.
+Every coordinator calls fire.lua for each schedule, by Redis's clock. The script lets only the first
+host fire a due time. It does a push itself. For longer actions the coordinator starts a child
+process (schedule_run.py), which stores the progress of the run in Redis. If the host of a run dies,
+another host takes over the run when the lease of the run is over.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 LOOK_EVERY_S = 2.0
-"""The longest pause between two looks. So a run that an operator asked for begins within this time,
-and another host takes over a run within this time after its lease."""
+"""The longest pause between two looks: a run that an operator asked for begins within this time."""
 
 LATE_S = 60.0
 """A due time that is fired later than this is logged as caught up."""
@@ -59,8 +57,7 @@ class Schedules:
         self._settings = settings
         self._log = log
         self._times: dict[str, tuple[int, int]] = {}
-        """schedule -> its latest and its next due time, in ms, so that cron is asked only once per
-        due time."""
+        """schedule -> its latest and its next due time, in ms: cron is asked once per due time."""
         self._runs: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -143,15 +140,13 @@ class Schedules:
         doing.add_done_callback(lambda _: self._runs.pop(task.name, None))
 
     async def _carry_out(self, task: Task) -> None:
-        """Start the child process of a task and wait for its end. If this is cancelled, the child
-        gives up the run.
-        """
+        """Run the child process of a task. If this is cancelled, the child gives up the run."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _MAIN, stdin=asyncio.subprocess.PIPE, env=_environment(os.environ)
         )
         assert process.stdin is not None
         try:
-            # The pipe stays open: if it closes, the child knows that the coordinator is gone.
+            # The pipe stays open: its end tells the child that the coordinator is gone.
             process.stdin.write(pickle.dumps(task))
             code = await process.wait()
         finally:
@@ -171,5 +166,5 @@ class Schedules:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the child process, with which it finds the same modules as this one."""
+    """The environment with which the child process finds the same modules as this one."""
     return {**environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}

@@ -2,8 +2,7 @@
 
 Only a worker that holds no item may claim a suspect, and a host runs one suspect at a time. On a
 busy host every worker always holds items. So while suspects wait, the coordinator orders one worker
-to claim nothing until it holds no item, and repeats the order until a worker has claimed a suspect.
-The other workers go on.
+to finish its items and claim no others, again and again until a worker has claimed a suspect.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ def choose(held: Mapping[int, int], ordered: int | None) -> int | None:
         ordered: the slot of the worker that has the order already.
 
     Returns:
-        The slot: `ordered` if that worker may still claim, else the worker with the fewest items.
-        None if a worker holds no item already, or if no worker may claim.
+        `ordered` if that worker may still claim, else the slot of the worker with the fewest items.
+        None if a worker holds no item already, or if none may claim.
     """
     if not held or not all(held.values()):
         return None
@@ -44,7 +43,7 @@ def choose(held: Mapping[int, int], ordered: int | None) -> int | None:
 
 
 class Suspects:
-    """Makes sure that waiting suspects of the lists that this host serves are claimed."""
+    """Makes sure that suspects on the lists of this host are claimed."""
 
     def __init__(
         self,
@@ -80,9 +79,7 @@ class Suspects:
                 continue
 
     async def _suspects_wait(self) -> bool:
-        """Whether suspects wait in a list that is not paused, and no worker of this host runs a
-        suspect.
-        """
+        """Whether suspects wait in a list that is not paused, and none runs on this host."""
         control, running, *counts = await self._redis.each(
             [
                 ("HKEYS", keys.CONTROL),
@@ -109,7 +106,7 @@ class Suspects:
         }
         slot = choose(held, self._ordered)
         if slot is None:
-            # Wake a worker that holds no item: it takes a suspect with its next claim.
+            # A worker that holds no item takes a suspect with its next claim.
             self._idle_workers.wake()
         else:
             if slot != self._ordered:
