@@ -1,14 +1,13 @@
 """The queue: where an item is in Redis, and the scripts that move it.
 
 At every moment an item is in exactly one of these places: its ingress list, returned, suspects, in
-flight with one consumer, parked, a dead letter, or settled. Every Lua script moves items from one
-place to another in one step. Read three files first: calls.py has a function for each script that
-workers call, prelude.lua has the rules for scripts and the form of a record, and keys.py says what
-each key holds.
+flight with one consumer, parked, a dead letter, or settled. A Lua script moves it from one place to
+another in one step. Begin with keys.py (what each key holds), prelude.lua (the rules for scripts
+and the form of a record) and calls.py (a function for each script that workers call).
 
-A call about an item names the item's token and the epoch of the claim that took it. The call has an
-effect only if the consumer's in-flight hash holds this token with this epoch (the fence). Otherwise
-another worker has got the item meanwhile, and the call does nothing.
+A call about an item names the item's token and the epoch of the claim that took it. If the
+consumer's in-flight hash does not hold this token with this epoch, the call does nothing (the
+fence): another worker has the item.
 
     keys.py                 all keys: their names, types and what they hold
     calls.py                the scripts that workers call, one function each

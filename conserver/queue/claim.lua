@@ -26,9 +26,8 @@
 -- nothing. An equal number is a repetition: the script returns the items that the consumer still
 -- holds under that epoch. So a worker whose answer was lost repeats the claim under its number.
 --
--- A key of the wrong type is reported in the answer. If it is the host's hash or the in-flight
--- hash, nothing is claimed. If it is one of the keys to which items of a list go back, nothing is
--- claimed from that list.
+-- A key of the wrong type is reported in the answer. Then nothing is claimed if it is the host's
+-- hash or the in-flight hash, and nothing from a list if it is one to which its items go back.
 
 local consumer, number, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[2]
 local field = 'consumer:' .. consumer
@@ -77,8 +76,8 @@ end
 -- Builds the answer's entry for a claimed item. record: nil for an item that was never claimed
 -- before.
 local function present(token, text, payload, record)
-  -- Redis needs about four times as long for a byte of a payload, which passes through Lua, as for
-  -- a byte of a document that the worker reads with GET. So the byte counts four times.
+  -- A byte of a payload passes through Lua, and costs Redis about four times as much as a byte of a
+  -- document that the worker reads with GET.
   bytes = bytes + 4 * #payload
   if #payload > most_payload then
     local beginning = string.sub(text, 1, #text - #payload + LARGE)
@@ -114,10 +113,9 @@ local function present(token, text, payload, record)
   return { text, 'stored', whole(doc.length), revision, replaced, tags }
 end
 
--- Adds the items to the answer that the consumer still holds under this epoch. It leaves out items
--- that the worker already has, because they may be 64 MiB. After a failover, a token that the
--- worker names may belong to a newer claim of the same item. That item is left out, too; the stray
--- check (stray.lua) returns it later.
+-- Adds the items to the answer that the consumer still holds under this epoch, without those that
+-- the worker already has: they may be 64 MiB. (After a failover such a token may belong to a newer
+-- claim of the same item. stray.lua returns that item later.)
 local function claimed_before()
   local known = {}
   for index = 8 + #KEYS, #ARGV do
@@ -148,10 +146,10 @@ local function tell(key, kind)
 end
 
 -- Claims elements that were popped from `key`, the head of the list first. Returns how many were
--- claimed. A bare payload is an item that no worker has claimed before: it gets its token and its
--- header here. Tokens contain the time, so that they stay unique if a claim number is used twice,
--- as after a failover that has undone a claim. All items to claim enter the in-flight hash before
--- the script reads their documents. Items beyond the byte limit then go back to `key`.
+-- claimed. A bare payload becomes a record: it gets its token and its header here. Tokens contain
+-- the time, so that they stay unique if a failover has undone a claim and its number is used again.
+-- All items enter the in-flight hash before the script reads their documents. Items beyond the byte
+-- limit then go back to `key`.
 local taken, moment = 0, '.' .. whole(now) .. '.'
 local fresh = ' ' .. ARGV[2] .. ' 0 - ' .. whole(math.floor(now / 1000)) .. ' 0 0 0 '
 local function take(key, list, popped)
@@ -265,9 +263,9 @@ local function can_dead_letter(list)
   return usable('DLQ:' .. list) and usable('conserver:dead:' .. list, 'zset')
 end
 
--- Returns whether a suspect of that list could later be parked, returned or dead-lettered. A
--- suspect that could not would occupy its worker, and block all other suspects of its host, until
--- an operator repairs the key.
+-- Returns whether a suspect of that list could later be parked, returned or dead-lettered.
+-- Otherwise it would occupy its worker, and block all suspects of its host, until an operator
+-- repairs the key.
 local function may_run_alone(list)
   count('LLEN', 'conserver:returned:' .. list, list)
   count('ZCARD', 'conserver:parked:' .. list, list)

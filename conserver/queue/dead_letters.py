@@ -1,9 +1,9 @@
 """Lists, replays and purges dead letters.
 
-A dead letter is a payload in DLQ:<list> and a member of conserver:dead:<list>. The member is the
-reason as one line of JSON, then the record. It is missing if another tool pushed the payload, or
-if the coordinator has deleted the old reason (sweep.lua). The functions here read in pages and move
-one letter per call, so that they can handle lists of millions.
+A dead letter is a payload in DLQ:<list> and a member of conserver:dead:<list>: the reason as one
+line of JSON, then the record. The member is missing if another tool pushed the payload, or if the
+reason has expired (sweep.lua). The functions here read in pages and move one letter per call, so
+that they can handle lists of millions.
 """
 
 from __future__ import annotations

@@ -139,9 +139,8 @@ end
 -- In the place of a revision: there is no document in Redis (see swap).
 local ABSENT = -1
 
--- Returns the chain that a conflict names as the author of the newer document: `chain`, the caller,
--- if `chain` itself has written since `base`, because a merge would then repeat its work; else the
--- chain that wrote last.
+-- Returns the chain that a conflict names as the author of the newer document: the caller's own if
+-- it has written since `base`, because a merge would repeat its work; else the one that wrote last.
 local function author(doc, chain, base)
   local own = redis.call('HGET', doc.revkey, 'c:' .. chain)
   return own and tonumber(own) > base and chain or doc.chain
@@ -202,9 +201,8 @@ local function expire(uuid, revision, seconds, now)
   return bytes_read
 end
 
--- Lets the document of a record expire that no worker will take again: that of a new dead letter
--- (when the letter's reason does), or of a cancelled item. keep_s: in how many seconds; 0: never.
--- Returns how many bytes of the document it has read (see `expire`).
+-- Lets the document of a new dead letter, or of a cancelled item, expire. keep_s: in how many
+-- seconds; 0: never. Returns how many bytes of the document it has read (see `expire`).
 local function expire_with_record(record, keep_s, now)
   if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
     local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')

@@ -115,8 +115,7 @@ HOSTS = _one(
 LISTS = _one(
     "conserver:lists",
     "set",
-    "all lists that were ever claimed from; coordinators look after these, too, and not only"
-    " after the lists of their configuration",
+    "all lists that were ever claimed from; every coordinator looks after all of them",
 )
 cancelled = _each(
     "conserver:cancelled:<consumer>",
@@ -212,8 +211,8 @@ events = _each(
 open_jobs = _each(
     "conserver:open:<api_token>",
     "zset",
-    "the latest time at which the job's hash expires, in ms -> an unfinished job; only for API"
-    " tokens with a limit on unfinished jobs",
+    "when the job's hash expires at the latest, in ms -> an unfinished job; only for API tokens"
+    " with a limit on unfinished jobs",
 )
 spent = _each(
     "conserver:spent:<api_token>",

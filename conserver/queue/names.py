@@ -39,10 +39,10 @@ def name_of(payload: bytes) -> str:
 
 
 def name_unparsed(payload: bytes) -> str:
-    """A name for log lines, made without parsing a document: to parse it may be what kills workers.
+    """A name for log lines, made without parsing a document: parsing may be what kills workers.
 
-    It is the first uuid in the document's first 64 KiB, which may be that of another object in it,
-    or else a UUIDv8 of the bytes.
+    It is the first uuid in the document's first 64 KiB (perhaps another object's), or else a UUIDv8
+    of the bytes.
     """
     if payload[:1] != b"{":
         return name_of(payload)

@@ -21,8 +21,8 @@
 -- token: <consumer>.<time, us>.<n>, followed by "#<job>" if the item belongs to a job. So every
 --   script knows the job of an item without reading its record.
 -- flags: "s" (suspect) and "b" (a worker has begun to run it in this epoch), or "-" for neither.
---   If a worker died while it ran the item, ":" and the cause of the death follow, the cause as
---   percent-encoded JSON.
+--   After a worker's death for which the item was blamed: ":" and the note on it, percent-encoded
+--   JSON.
 -- write: number of the latest write in this claim. A script that gets this number again answers
 --   with `revision`.
 -- revision: of the document that `state` describes. A move to another list keeps it.
@@ -68,8 +68,8 @@ local function is_list(key)
   return is(key, 'list')
 end
 
--- Returns whether a value can be added to a key; if not, also the reason: the key's TYPE, or
--- "forbidden" if the Redis user may not write it. (Redis before 7 cannot check the permission.)
+-- Returns whether a value can be added to a key, and if not, why: the key's TYPE, or "forbidden" if
+-- the Redis user may not write it. (Redis before 7 cannot check the permission.)
 local PUTS = { list = { 'RPUSH', '' }, zset = { 'ZADD', '0', '' } }
 local function takes(key, wanted)
   local good, kind = is(key, wanted)
@@ -173,10 +173,10 @@ local function let_go(inflight, record)
   record.write = 0
 end
 
--- Jobs. A job is one submission that somebody follows: conserver:job:<job>, a hash
--- (keys.py has its fields). Its status changes in the script that moves its item, behind
--- the same fence, so a job ends exactly once, with its item. A job never stops an item: if the hash
--- has expired, or the key has another type, the scripts move the item and leave the key alone.
+-- Jobs. A job is one submission that somebody follows: the hash conserver:job:<job> (jobs.py). Its
+-- status changes in the script that moves its item, behind the same fence, so a job ends exactly
+-- once, with its item. A job never stops an item: if its key has expired or has another type, the
+-- scripts move the item and leave the key alone.
 local JOB = '^(.+)#([%w._-]+)$'
 local JOB_ID_MAX = 64
 local JOBS, JOBS_MAX = 'conserver:jobs', 100000
@@ -210,12 +210,10 @@ local function change_job(job, status, ...)
 end
 
 -- Callbacks. The submitter of a job may ask for a callback at the job's end. The script that ends
--- the item then also pushes a notification: a second item, on conserver:notifications, whose
--- payload says how the job ended. The payload has the form of a document, so that all scripts
--- handle a notification as a document that was pushed whole. A notification belongs to no job, so
--- its own end causes no notification. The callback's address, which is a secret, stays in the hash
--- of the job (callback_on: the statuses that cause a notification; callback_until_ms: when a
--- presigned URL expires).
+-- the item then also pushes a notification: a second item, on conserver:notifications. Its payload
+-- says how the job ended, in the form of a document that was pushed whole. A notification belongs
+-- to no job, so its own end causes no notification. The callback's address is a secret and stays in
+-- the hash of the job.
 local NOTIFICATIONS = 'conserver:notifications'
 
 -- The key of the unfinished jobs of an API token that may have only so many (submit.lua): the
@@ -256,10 +254,10 @@ local function push_notification(job, number, status, why)
     'notification_seq', whole(number))
 end
 
--- Sets the status of the job to which the item with this token belongs, unless the job has ended.
--- At its end the hash of the job gets its expiry: keep_s; or max_s if a callback must be notified
--- (told.lua shortens it after that). Raises no error: the item has moved by now, and a Redis user
--- who may not write jobs must not leave a script half done.
+-- Sets the status of the item's job, unless the job has ended. At its end the job's hash expires
+-- after keep_s, or after max_s if a callback must be notified (told.lua shortens that later).
+-- Raises no error: the item has moved by now, and a Redis user who may not write jobs must not
+-- leave a script half done.
 local function set_job_status(token, status, ...)
   local job = job_of(token)
   if not job then
@@ -317,8 +315,8 @@ local function barrier(place, wanted)
   return asked[place]
 end
 
--- If the job of an item must notify a callback of this end, but conserver:notifications is not a
--- list: returns the type of that key. Else false. To be called before the item is moved.
+-- Returns why conserver:notifications cannot take the notification of this end (see takes); false
+-- if it can, or if there is none. To be called before the item is moved.
 local function cannot_notify(token, status)
   local job = job_of(token)
   return job and notifies(job_read(job), status) and barrier(NOTIFICATIONS, 'list')
@@ -329,9 +327,9 @@ local function send_back(record)
   set_job_status(record.token, 'queued', 'link', '')
 end
 
--- Makes an item a dead letter: pushes its payload to DLQ:<list>, which any tool can read, and adds
--- its reason and record to conserver:dead:<list>, which our commands read. A large payload is
--- stored in DLQ:<list> only: the record has \2 and the payload's SHA-1 instead.
+-- Makes an item a dead letter: its payload goes to DLQ:<list>, which any tool can read; its reason
+-- and record go to conserver:dead:<list>, which our commands read. In place of a large payload the
+-- record has \2 and the payload's SHA-1.
 local LARGE = 65536
 local function dead_letter(record, why, at_ms)
   redis.call('RPUSH', 'DLQ:' .. record.list, record.payload)

@@ -1,10 +1,9 @@
 """Stories: the attempts at an item with their times, for `conserver where` and the dashboard.
 
 conserver:story:<uuid> is a sorted set by the time of the claim. Each member is one attempt: a JSON
-array of the fields of Attempt. The worker writes an attempt when the attempt has ended, in the same
-packet as another call. A story may be incomplete: a worker that is killed writes nothing of its
-attempts. Nothing but the display depends on stories. They are bounded (ATTEMPTS_MAX, EVENTS_MAX,
-TEXT_CHARS) and expire.
+array of the fields of Attempt. The worker writes it at the attempt's end, in the same packet as
+another call. A killed worker writes nothing of its attempts, so a story may be incomplete; only the
+display depends on it. Stories are bounded (ATTEMPTS_MAX, EVENTS_MAX, TEXT_CHARS) and expire.
 """
 
 from __future__ import annotations

@@ -48,10 +48,9 @@ if source ~= '' and redis.call('EXISTS', source) == 0 then
   return { 'gone', source }
 end
 
--- The limit of unfinished jobs. The script that ends a job removes it from its token's open_jobs()
--- (prelude.lua). A job whose hash another program deleted would stay there until its time is over.
--- So if the token has reached its limit, this script looks at the first LOOK jobs, and removes
--- those that have ended or have no hash.
+-- The limit of unfinished jobs. The script that ends a job removes it from open_jobs()
+-- (prelude.lua). A job whose hash another program deleted stays there until its time is over. So at
+-- the limit this script removes those of the first LOOK jobs that have ended or have no hash.
 local LOOK = 16
 local token, most_jobs, now_ms = ARGV[8], tonumber(ARGV[9]), math.floor(now_us() / 1000)
 local kept_s = tonumber(ARGV[7]) + (later and math.ceil((due_ms - now_ms) / 1000) or 0)

@@ -6,16 +6,14 @@
 --       wrong type}.
 --
 -- A pushed element has no time. So the script stores a mark from time to time: the last element of
--- the list, and the present time. While the oldest mark is still in the list, the first element is
--- at least as old as the mark. When the mark's element has left the list, the script drops the mark
--- and uses the next one. The answer is therefore a time at which the oldest item was already
--- there; it is too late by at most the time between two marks. Old marks are thinned out. The
--- answer is exact for records, which have the time of their first claim, and for jobs, which have
--- the time of their submission.
+-- the list, and the present time. As long as a mark's element is in the list, the first element is
+-- at least as old as the mark. The oldest such mark is the answer, which is too late by at most the
+-- time between two marks. Old marks are thinned out. For records and jobs the answer is exact: they
+-- have the time of their first claim or submission.
 --
 -- A whole document is never a mark, because the mark would be a copy of it. If the last elements
--- are documents, the script answers with the time at which it first saw the present first element
--- at the head. It cannot tell equal elements apart: for them the answer may be too early.
+-- are documents, the answer is the time at which the first element was first seen at the head.
+-- Equal elements cannot be told apart: for them the answer may be too early.
 --
 -- The script changes no item. It searches a mark from the head, because the oldest mark is near it.
 
