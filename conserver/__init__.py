@@ -54,7 +54,8 @@ The words that the code uses:
                       storage and no egress list
     park              set an item aside until a time: for a retry, a rate, an unavailable storage or
                       a key of the wrong type
-    return            move the items of a dead consumer to `returned` or `suspects`
+    return            move the items of a consumer that no longer works on them to `returned` or
+                      `suspects`
     returned          a list beside each ingress list, claimed first: items that came back, and new
                       items that a list waiter moved there
     suspect           an item that may have killed its worker; it runs alone from then on
@@ -84,7 +85,8 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
                          than `give_up_s`: outcomes.py
     rejected             - a link raised Rejected, or returned something that is neither its vCon
                            nor None: chain.py finds it, outcomes.py decides
-                         - the document cannot be used, or a link made it too large: the same
+                         - the document cannot be used, or a link made it too large: also
+                           chain.py and outcomes.py
                          - a storage refuses the document: outcomes.py; RedisJSON does: outbox.py
                          - two chains changed it in ways that cannot be merged, or it changed more
                            than 50 times while the item was processed: conflicts.py
@@ -118,8 +120,8 @@ A link's change, step by step, until it is a row in PostgreSQL:
 4. storage/postgres.py upserts them in one statement; a row with a newer revision stays as it is.
 5. When all storages have stored it, queue/settle.lua ends the item and pushes its uuid on.
 
-A checkpoint is the write of step 2 alone, and owes no storage. It follows each link, but the last,
-that is costly or took over a second.
+A checkpoint is the write of step 2 alone, and owes no storage. It follows each link that is costly
+or took over a second, except the last.
 
 A killed worker, step by step (kill -9 while an item is in a link):
 
@@ -136,15 +138,16 @@ A killed worker, step by step (kill -9 while an item is in a link):
      first death, which makes an item a suspect, usually does not count.
 5. coordinator/idle_workers.py wakes one idle worker after another until `returned` is empty.
 6. supervisor/supervisor.py starts a replacement under a new consumer id, which the coordinator has
-   registered. It waits for a backoff only after repeated deaths.
+   registered. A backoff delays it only after repeated deaths.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all hold items,
    the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives that worker the suspect alone. worker/intake.py marks it as begun
    (queue/begin.lua) and runs it. If this worker dies, too, step 4 counts that death.
-9. If `max_deliveries` deaths were counted, worker/refusals.py dead-letters the item instead. Its
-   reason is "time_limit" if the last worker was killed for the item's time limit, else "poison".
-10. Otherwise worker/chain.py continues after the last checkpoint, and worker/outcomes.py writes
-    only to the storages that the state still has as `owed`.
+9. worker/chain.py continues after the last checkpoint, and worker/outcomes.py writes only to the
+   storages that the state still has as `owed`.
+10. After `max_deliveries` counted deaths worker/refusals.py dead-letters the item, and no worker
+    runs it. Its reason is "time_limit" if the last worker was killed for the item's time limit,
+    else "poison".
 
 If the whole host dies, coordinator/reaper.py of another host returns its items after the lease. It
 blames all of them (`everything`), because no process knows which of them ran.

@@ -58,7 +58,7 @@ def load(name: str) -> Any:
 
 
 class _Commands(TyperGroup):
-    """All commands. Help, completion and hints see their names and lines; one is loaded to run."""
+    """All commands. Help and completion use COMMANDS; only the command that runs is loaded."""
 
     def __init__(self, **given: Any) -> None:
         listed = [TyperCommand(name, help=line) for name, line in COMMANDS.items()]

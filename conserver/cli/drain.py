@@ -1,6 +1,6 @@
 """`conserver drain`: pauses all lists and waits until nothing is in flight.
 
-Its exit code is 1 if something still is when the time is over.
+Its exit code is 1 if items are still in flight when the time is over.
 """
 
 from __future__ import annotations

@@ -173,9 +173,9 @@ def _processes(host: Host, kind: str) -> list[dict[str, Any]]:
 class Throughput:
     """How many items per second the hosts do, measured between their beats.
 
-    A beat comes every few seconds. If a look finds the same beat as the look before, it measures
-    nothing; it must not count as a time without work. The counter of a replacement worker begins at
-    0, so processes are distinguished by their pids.
+    A beat comes every few seconds; a look that finds the same beat as the last look measures
+    nothing. The counter of a replacement worker begins at 0, so processes are distinguished by
+    their pids.
     """
 
     def __init__(self, counted: str = "done") -> None:

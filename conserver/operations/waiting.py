@@ -48,8 +48,8 @@ class WaitingFilter:
             cause.
         storage: the item must still be written to this storage.
         error: a regular expression that matches in the item's latest error, ignoring case.
-        older_s: the item was claimed first, or its job was made, at least so long ago. An item
-            without a claim and a job does not match, because its age is unknown.
+        older_s: the item's first claim, or the creation of its job, is at least so long ago. An
+            item without both does not match, because its age is unknown.
     """
 
     names: tuple[str, ...] = ()
