@@ -126,29 +126,20 @@ class _Counter:
     chain_run: int
     link_s: float = 0.0
     chain_s: float = 0.0
-    deferred_s: float = 0.0  # time without a heartbeat in which several links ran
-
-    def add(self, seconds: float) -> None:
-        self.link_s += seconds
-        self.chain_s += seconds
 
 
 class TimeLimits:
     """How long one child has stalled, and how long its items' links have run.
 
     A link in C that keeps the interpreter's lock (GIL) freezes all threads of its worker, and the
-    heartbeat stands still. The watchdog does not know which link does it, so time counts like this:
+    heartbeat stands still. If several links run then, nothing shows which link does it. So:
 
-        the heartbeat moves                          against every running link
-        it stands still, one link runs               against that link
-        it stands still, several links run:
-            for at most FROZEN_AFTER_S               against all of them, when the freeze ends
-            for longer                               against none of them; if it lasts as long as
-                                                     the shortest limit, it is killed (below)
+    - Each of them is charged the first FROZEN_AFTER_S of the freeze, and no more.
+    - No item is over its limit before the heartbeat moves again.
+    - If the freeze lasts as long as the shortest of their limits, `frozen_past_limit` is set, and
+      the worker is killed as stalled. The death counts against no item.
 
-    If several links run and the freeze lasts as long as the shortest of their limits,
-    `frozen_past_limit` is set. The worker is then killed as stalled: the items of these links
-    become suspects, and the death counts against none of them.
+    An item is never charged for longer than it has run.
     """
 
     def __init__(self) -> None:
@@ -166,55 +157,31 @@ class TimeLimits:
         """
         beaten = view.heartbeats != self._heartbeats
         self._heartbeats = view.heartbeats
-        before_s, self.stalled_s = self.stalled_s, 0.0 if beaten else self.stalled_s + elapsed_s
-        if not view.items:
-            self._counters.clear()
-            self.frozen_past_limit = False
-            return None
+        self.stalled_s = 0.0 if beaten else self.stalled_s + elapsed_s
         at_work = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.UNTIMED)]
         running = [item for item in at_work if item.phase is Phase.RUNNING]
-        alone = len(running) == 1
-        exceeded: LimitExceeded | None = None
-        counters: dict[int, _Counter] = {}
-        for item in at_work:
-            counters[item.slot] = counter = self._counter(item)
-            if item.phase is Phase.RUNNING and counter is self._counters.get(item.slot):
-                _count(
-                    counter, elapsed_s, defer=not (beaten or alone), drop_deferred=_frozen(before_s)
-                )
-            if counter.link_run != item.link_run:
-                counter.link_run, counter.link_s, counter.deferred_s = item.link_run, 0.0, 0.0
-            exceeded = exceeded or _exceeded(item, counter)
-        self._counters = counters
+        uncertain = not beaten and len(running) > 1
+        charged_s = 0.0 if uncertain and self.stalled_s > FROZEN_AFTER_S else elapsed_s
+        self._counters = {item.slot: self._counted(item, charged_s) for item in at_work}
+        if not uncertain:
+            self.frozen_past_limit = False
+            found = (_exceeded(item, self._counters[item.slot]) for item in at_work)
+            return next(filter(None, found), None)
         limits_s = [s for item in running for s in (item.limit_s, item.chain_limit_s) if s]
         shortest_s = max(FROZEN_AFTER_S, min(limits_s, default=inf))
-        self.frozen_past_limit = not alone and self.stalled_s >= shortest_s
-        return exceeded
+        self.frozen_past_limit = self.stalled_s >= shortest_s
+        return None
 
-    def _counter(self, item: StatusItem) -> _Counter:
+    def _counted(self, item: StatusItem, charged_s: float) -> _Counter:
         counter = self._counters.get(item.slot)
         if counter is None or counter.chain_run != item.chain_run:
-            return _Counter(item.link_run, item.chain_run)
+            return _Counter(item.link_run, item.chain_run)  # It may have started just now.
+        if item.phase is Phase.RUNNING:
+            counter.link_s += charged_s
+            counter.chain_s += charged_s
+        if counter.link_run != item.link_run:
+            counter.link_run, counter.link_s = item.link_run, 0.0
         return counter
-
-
-def _frozen(stalled_s: float) -> bool:
-    return stalled_s > FROZEN_AFTER_S
-
-
-def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop_deferred: bool) -> None:
-    """Add the time since the last look.
-
-    Args:
-        defer: another link may have used this time: keep it in deferred_s, and do not count it yet.
-        drop_deferred: before this look the heartbeat stood still for longer than FROZEN_AFTER_S. So
-            the deferred time counts against no link.
-    """
-    if defer:
-        counter.deferred_s += elapsed_s
-        return
-    counter.add(elapsed_s if drop_deferred else elapsed_s + counter.deferred_s)
-    counter.deferred_s = 0.0
 
 
 def _exceeded(item: StatusItem, counter: _Counter) -> LimitExceeded | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from conserver.process.shared_status import Phase, SharedStatus
-from conserver.supervisor.watchdog import TimeLimits, WatchdogClock
+from conserver.supervisor.watchdog import FROZEN_AFTER_S, TimeLimits, WatchdogClock
 
 
 @pytest.fixture
@@ -103,19 +103,31 @@ def test_one_of_several_items_exceeds_its_limit(status: SharedStatus) -> None:
     assert found == ["", "", "token-1"]
 
 
-def test_no_item_is_charged_where_one_of_several_freezes_the_process(status: SharedStatus) -> None:
+@pytest.mark.parametrize("limit_s", [0.5, 2.0])
+def test_no_item_is_over_its_limit_while_one_of_several_freezes_the_process(
+    status: SharedStatus, limit_s: float
+) -> None:
     # A link keeps the interpreter's lock; nothing shows which one.
     limits = TimeLimits()
-    run(status, 0, 2.0)
+    run(status, 0, limit_s)
     run(status, 1, 9.0)
-    stalled_s = []
     while not limits.frozen_past_limit:
         assert exceeded(limits, status, 0.5) == ""
-        stalled_s.append(limits.stalled_s)
-    assert stalled_s[-1] == 2.0, "the shortest limit has passed"
-    status.beat()  # The lock is released after all: the time is dropped.
-    assert exceeded(limits, status, 0.5) == ""
-    assert not limits.frozen_past_limit
+    assert limits.stalled_s == max(limit_s, FROZEN_AFTER_S), "the shortest limit has passed"
+
+
+def test_a_freeze_charges_each_of_several_items_a_bounded_time(status: SharedStatus) -> None:
+    limits = TimeLimits()
+    run(status, 0, 4.0)
+    run(status, 1, 9.0)
+    for _ in range(8):
+        assert exceeded(limits, status, 0.5) == ""
+    assert (limits.stalled_s, limits.frozen_past_limit) == (3.5, False)
+    found = []
+    for _ in range(5):  # The look after the freeze counts, too: 1.5 + 5 * 0.5 s.
+        status.beat()
+        found.append(exceeded(limits, status, 0.5))
+    assert found == ["", "", "", "", "token-0"]
 
 
 def test_a_heartbeat_per_second_charges_all_items(status: SharedStatus) -> None:
