@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conserver.operations import forget
-from conserver.process.messages import Blame
+from conserver.process.messages import Blame, Blamed
 from conserver.queue import calls, host_calls, operator_calls, schedules, wishes
 from conserver.queue.calls import Demand, Hint, Move, Write
 from conserver.queue.operator_calls import Submission
@@ -136,9 +136,8 @@ def _begin(queue: Queue) -> Call:
 def _return(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u2")
     item = next(iter(consumer.holds.values()))
-    return host_calls.return_items(
-        "h1", "c1", Blame("items", [(item.token, item.epoch)], over_limit=[item.token])
-    )
+    blame = Blame("items", [Blamed(item.token, item.epoch, counts=True)])
+    return host_calls.return_items("h1", "c1", blame)
 
 
 def _return_everything(queue: Queue) -> Call:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from conserver.coordinator.list_waiters import ListWaiters
     from conserver.telemetry.log import Logger
 
-HOST_DIED = Blame("everything", notes={"": {"error": "died with its host"}})
+HOST_DIED = Blame("everything", note={"error": "died with its host"})
 LOOK_EVERY_S = 1.0
 LOOKS_PER_LEASE = 10
 LATE_S = 1.0

@@ -20,7 +20,7 @@ from conserver.queue.host_calls import Returned
 from conserver.queue.lookup import WrongKey
 
 _HOST = "reclaimed"  # a host id under which return.lua runs for stranded consumers
-_BLAME = Blame("everything", notes={"": {"error": "was lost with its host"}})
+_BLAME = Blame("everything", note={"error": "was lost with its host"})
 _SCAN = 1000
 _HOST_KEYS = (keys.HOSTS, keys.host(""))
 

@@ -34,28 +34,37 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 Message = dict[str, Any]
 
 
+class Blamed(NamedTuple):
+    """One item that may have caused a worker's death."""
+
+    token: str
+    epoch: int
+    counts: bool = False
+    """Whether the death counts against this item at once."""
+    note: Mapping[str, str] = {}
+    """How the worker died, for a dead letter: "error", a clause; "link", the link that ran;
+    "reason", if it is not poison.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """The items that may have caused a worker's death. They become suspects.
+    """The items that may have caused a worker's death (supervisor/death.py has the rule).
 
-    kind: "nobody", "items" (only those in `items`) or "everything". items: (token, epoch).
-    over_limit: the tokens of items in `items` that are over their own time limit; the death counts
-    against each of them at once. notes: token, or "" for all items without a note -> how the worker
-    died, for dead letters: "error", a clause; "link", the link that ran; "reason", if it is not
-    poison.
+    kind: "nobody", "items" (only those in `items`) or "everything". note: for items without a note
+    of their own.
     """
 
     kind: str = "nobody"
-    items: Sequence[tuple[str, int]] = ()
-    over_limit: Sequence[str] = ()
-    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    items: Sequence[Blamed] = ()
+    note: Mapping[str, str] = field(default_factory=dict)
 
 
 MESSAGE_BYTES_MAX = 1 << 17
@@ -77,7 +86,7 @@ def send(channel: socket.socket, message: Message) -> bool:
         False if the message could not be sent: the other process does not read, or is gone.
     """
     try:
-        channel.send(orjson.dumps(message))
+        channel.send(orjson.dumps(message, default=tuple))  # orjson refuses a NamedTuple.
     except (BlockingIOError, BrokenPipeError, ConnectionError):
         return False
     return True

@@ -68,18 +68,14 @@ def return_items(
     Args:
         keep_s: for how long the documents of cancelled items are kept; 0: for ever.
     """
-    args: list[Any] = [consumer, blame.kind, most, host, _note(blame, ""), keep_s]
-    args.append(len(blame.items))
-    for token, epoch in blame.items:
-        args += (token, epoch, _note(blame, token if token in blame.notes else ""))
-    return Call(
-        "return", [keys.host(host), keys.inflight(consumer), keys.HOSTS], [*args, *blame.over_limit]
-    )
+    args: list[Any] = [consumer, blame.kind, most, host, _encoded(blame.note), keep_s]
+    for token, epoch, counts, note in blame.items:
+        args += (token, epoch, int(counts), _encoded(note or blame.note))
+    return Call("return", [keys.host(host), keys.inflight(consumer), keys.HOSTS], args)
 
 
-def _note(blame: Blame, token: str) -> str:
-    """The note of an item (how its worker died), percent-encoded for the record; "" for none."""
-    note = blame.notes.get(token)
+def _encoded(note: Mapping[str, str]) -> str:
+    """A note, percent-encoded for the record; "" for none."""
     return quote(orjson.dumps(dict(note)), safe="") if note else ""
 
 

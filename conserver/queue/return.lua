@@ -6,8 +6,7 @@
 --       4 host
 --       5 how the consumer died, for items without a note of their own ('' for none)
 --       6 for how long the documents of cancelled items are kept, in seconds (0: for ever)
---       7 how many blamed items, then for each: token, epoch, note; then the tokens of the blamed
---       items that were over their own time limit
+--       7... for each blamed item: token, epoch, 1 if this death counts against it (else 0), note
 -- Answer: a list of numbers:
 --       1 items that this call returned   2 items that the consumer still holds
 --       3 suspects among the returned items   4 items for which the death was counted
@@ -20,21 +19,17 @@
 -- items go back. The call that finds no held item deletes the registration; for an hour the same id
 -- cannot be registered again (register.lua).
 --
--- Blamed items become suspects; an item that is a suspect already stays a suspect. If the blame is
--- not "nobody", the death is counted for each suspect that had begun and for each item over its
--- time limit. A blamed token counts only with its epoch. Another epoch means that the worker had
--- let the item go and claimed it again: the blame is for the earlier claim. A blamed item gets the
--- note, which becomes part of the reason if the item is dead-lettered later.
+-- Which items are blamed, and against which items the death counts: supervisor/death.py. A blamed
+-- item becomes a suspect and gets the note, for its dead letter. The death also counts against each
+-- suspect that had begun, unless the blame is "nobody". The epoch must match: if the worker had let
+-- the item go and claimed it again, the blame is for the earlier claim.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
-local blamed, over_limit, notes = {}, {}, {}
-local last = 7 + 3 * ARGV[7]
-for index = 8, last, 3 do
-  blamed[ARGV[index]], notes[ARGV[index]] = ARGV[index + 1], ARGV[index + 2]
-end
-for index = last + 1, #ARGV do
-  over_limit[ARGV[index]] = true
+local blamed = {}
+for index = 7, #ARGV, 4 do
+  local claim = ARGV[index] .. ' ' .. ARGV[index + 1]
+  blamed[claim] = { counts = ARGV[index + 2] == '1', note = ARGV[index + 3] }
 end
 
 begin_writing()
@@ -48,13 +43,6 @@ end
 redis.call('HSET', KEYS[1], field, 'void')
 redis.call('SADD', KEYS[3], ARGV[4])
 
-local function note_death(record)
-  local note = notes[record.token] or ARGV[5]
-  if note ~= '' then
-    record.note = ':' .. note
-  end
-end
-
 -- The work of a call is bounded by bytes, too: a record may contain a whole document, and setting
 -- the expiry of a RedisJSON document reads the document.
 local MOST_BYTES = 1048576
@@ -62,18 +50,21 @@ local returned, suspects, deaths, bytes, barred = 0, 0, 0, 0, nil
 local strange, ended = 0, 0
 local function return_one(record)
   local begun = record.begun and record.suspect
-  local named = blamed[record.token] == record.epoch
+  local own = blamed[record.token .. ' ' .. record.epoch]
   let_go(inflight, record)
-  if blame ~= 'nobody' and (begun or (named and over_limit[record.token])) then
+  local counts = blame ~= 'nobody' and (begun or (own and own.counts))
+  if counts then
     record.deaths = record.deaths + 1
     deaths = deaths + 1
-    note_death(record)
   end
-  if blame == 'everything' or (blame == 'items' and named) then
+  if own or blame == 'everything' then
     record.suspect = true
-    if named or record.note == '' then -- keep an older note: it says why the item was blamed
-      note_death(record)
-    end
+  end
+  local note = own and own.note or ARGV[5]
+  -- With "everything", keep an older note: it says why the item was blamed then.
+  local noted = counts or own or (blame == 'everything' and record.note == '')
+  if noted and note ~= '' then
+    record.note = ':' .. note
   end
   suspects = suspects + (record.suspect and 1 or 0)
   send_back(record)

@@ -24,7 +24,7 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from conserver.process.messages import Blame
+from conserver.process.messages import Blame, Blamed
 from conserver.process.shared_status import Phase, StatusItem, StatusView
 
 
@@ -116,18 +116,19 @@ class Death:
         if self.limit_exceeded is not None:
             item, how = self.limit_exceeded.item, f"was killed because {self.limit_exceeded.reason}"
             note = {"reason": "time_limit", **_note(item, how)}
-            return Blame("items", [(item.token, item.epoch)], [item.token], {item.token: note})
+            return Blame("items", [Blamed(item.token, item.epoch, True, note)])
         if not self.crashed and self.kill_reason is not KillReason.STALLED:
             return Blame()
         how = describe_exit(self.exit_code)
         if self.kill_reason is KillReason.STALLED:
             how = "was killed because it stood still"
-        blamed = self._blamed_items()
-        notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
+        items = [
+            Blamed(item.token, item.epoch, False, _note(item, f"{how} {_doing(item)}"))
+            for item in self._blamed_items()
+        ]
         # "items" even without an item: a suspect may have begun in Redis (begin.lua) and not be in
-        # the shared status yet. return.lua must count this death for it, with the note under "".
-        items = [(item.token, item.epoch) for item in blamed]
-        return Blame("items", items, notes={"": {"error": how}, **notes})
+        # the shared status yet. return.lua must count this death for it.
+        return Blame("items", items, {"error": how})
 
     def summary(self, failure: str) -> str:
         """Why the child ended, for the status. failure: the reason that the child has reported."""
@@ -142,7 +143,7 @@ class Death:
     def blamed_vcons(self) -> list[str]:
         """The uuids of the blamed items; the token of an item whose uuid is not known yet."""
         uuids = {item.token: item.uuid for item in self.view.items}
-        return [uuids.get(token) or token for token, _epoch in self.blame().items]
+        return [uuids.get(item.token) or item.token for item in self.blame().items]
 
     def _blamed_items(self) -> list[StatusItem]:
         return [item for item in self.view.items if item.phase.blamed]

@@ -214,7 +214,7 @@ def _small(worker: Worker) -> None:
     worker.claim(full, name="claim")
     worker.call(f"stray call of {full}", calls.stray(CONSUMER, 10**9, []))
     worker.claim(full, name="claim")
-    blame = Blame("everything", notes={"": {"error": "died with its host"}})
+    blame = Blame("everything", note={"error": "died with its host"})
     back = f"return of {host_calls.RETURN_BATCH}"
     worker.call(back, host_calls.return_items(HOST, CONSUMER, blame))
 

@@ -323,7 +323,7 @@ def test_an_item_that_must_not_run_comes_back_as_it_was_if_its_worker_dies(queue
     for number in range(2):
         one = Consumer(queue, f"c{number}")
         [item] = one.claim().items
-        queue.return_items(one, Blame("items", [], [], {"": {"error": "was killed"}}))
+        queue.return_items(one, Blame("items", [], {"error": "was killed"}))
         [back] = queue.suspects()
         assert (back.deaths, back.note) == (item.deaths, item.note) == (3, b"")
 

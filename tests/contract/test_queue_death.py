@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conserver.process.messages import Blame
+from conserver.process.messages import Blame, Blamed
 from conserver.queue import calls, host_calls, operator_calls
 from conserver.queue.host_calls import Returned
 from conserver.queue.record import Claimed
@@ -13,9 +13,9 @@ from tests.queues import DEFAULT_LIMITS, FAR_MS, Consumer, Queue, document, payl
 CANCELLED = "conserver:cancelled:c1"
 
 
-def blame(*items: Claimed, over_limit: tuple[str, ...] = ()) -> Blame:
+def blame(*items: Claimed, counts: bool = False) -> Blame:
     """These ran when their worker died."""
-    return Blame("items", [(item.token, item.epoch) for item in items], over_limit)
+    return Blame("items", [Blamed(item.token, item.epoch, counts) for item in items])
 
 
 # ---- who is blamed -----------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_an_item_past_its_own_time_limit_counts_and_its_neighbours_do_not(queue:
     queue.push("q", "slow", "fast")
     one = Consumer(queue)
     slow, _ = one.take(2)
-    assert queue.return_items(one, blame(slow, over_limit=(slow.token,))) == Returned(2, 0, 1, 1)
+    assert queue.return_items(one, blame(slow, counts=True)) == Returned(2, 0, 1, 1)
     [suspect] = queue.suspects()
     assert (suspect.payload, suspect.deaths) == (b"slow", 1)
     assert [(item.payload, item.deaths) for item in queue.returned()] == [(b"fast", 0)]
@@ -95,7 +95,7 @@ def test_a_suspect_over_its_limit_counts_once(queue: Queue) -> None:
     one = Consumer(queue)
     item = one.one()
     one.begin(item)
-    assert queue.return_items(one, blame(item, over_limit=(item.token,))).deaths == 1
+    assert queue.return_items(one, blame(item, counts=True)).deaths == 1
     assert queue.suspects()[0].deaths == 1
 
 
@@ -108,7 +108,7 @@ def test_blame_means_one_epoch(queue: Queue) -> None:
     one.park(item, after_ms=0)
     queue.promote("q")
     one.claim()
-    assert queue.return_items(one, blame(item, over_limit=(item.token,))) == Returned(1, 0, 0, 0)
+    assert queue.return_items(one, blame(item, counts=True)) == Returned(1, 0, 0, 0)
     assert [(i.suspect, i.deaths) for i in queue.returned()] == [(False, 0)]
 
 
@@ -133,7 +133,7 @@ def test_equal_payloads_in_one_worker_are_not_two_deaths_of_one(queue: Queue) ->
     queue.push("q", "u1", "u1")
     one = Consumer(queue)
     first, _ = one.take(2)
-    queue.return_items(one, blame(first, over_limit=(first.token,)))
+    queue.return_items(one, blame(first, counts=True))
     assert [item.deaths for item in queue.suspects() + queue.returned()] == [1, 0]
 
 

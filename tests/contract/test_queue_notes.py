@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from conserver.process.messages import Blame
+from conserver.process.messages import Blame, Blamed
 from conserver.queue.record import Claimed
 from conserver.worker.item import ChainOutcome
 from tests.queues import Consumer, Queue
@@ -18,15 +16,11 @@ STRANGE = {"error": 'said: "100 % \\ü\n:\t\x01" s b', "link": "a link: b"}
 
 def blame(*items: Claimed, counted: bool = True, **notes: dict[str, str]) -> Blame:
     """These ran; notes by payload, `others` for whoever has none."""
-    by_token = {item.token: notes[item.payload.decode()] for item in items if _named(item, notes)}
-    if "others" in notes:
-        by_token[""] = notes["others"]
-    over_limit = [item.token for item in items] if counted else []
-    return Blame("items", [(item.token, item.epoch) for item in items], over_limit, by_token)
-
-
-def _named(item: Claimed, notes: dict[str, Any]) -> bool:
-    return item.payload.decode() in notes
+    blamed = [
+        Blamed(item.token, item.epoch, counted, notes.get(item.payload.decode(), {}))
+        for item in items
+    ]
+    return Blame("items", blamed, notes.get("others", {}))
 
 
 def buried(queue: Queue) -> ChainOutcome:
@@ -78,7 +72,7 @@ def test_a_host_that_is_gone_leaves_a_note_with_all(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
     one.take(1)
-    gone = Blame("everything", notes={"": {"error": "died with its host"}})
+    gone = Blame("everything", note={"error": "died with its host"})
     for turn in range(2):
         queue.return_items(one, gone)
         one = Consumer(queue, f"again{turn}")
@@ -94,7 +88,7 @@ def test_a_host_that_is_gone_leaves_the_note_of_an_earlier_death(queue: Queue) -
     queue.return_items(one, blame(one.one(), u1=LIMIT))
     one = Consumer(queue, "again")
     assert one.one().suspect
-    queue.return_items(one, Blame("everything", notes={"": {"error": "died with its host"}}))
+    queue.return_items(one, Blame("everything", note={"error": "died with its host"}))
     assert buried(queue).reason == "time_limit"
 
 

@@ -152,8 +152,8 @@ def test_the_blamed_become_suspects_and_the_over_limit_count(make: Any) -> None:
     host = make().start()
     (worker,) = host.workers
     running, over_limit, innocent = held_by(worker, 3)
-    blamed = [[item.token, item.epoch] for item in (running, over_limit)]
-    number = host.return_items(worker, "items", items=blamed, over_limit=[over_limit.token])
+    blamed = [[item.token, item.epoch, item is over_limit, {}] for item in (running, over_limit)]
+    number = host.return_items(worker, "items", items=blamed)
     eventually(lambda: host.acknowledged(number))
     assert [item.token for item in returned(host)] == [innocent.token]
     deaths = {item.token: item.deaths for item in suspects(host)}
@@ -292,7 +292,7 @@ def test_an_orphaned_coordinator_returns_everything_and_blames_nobody(make: Any)
 def test_an_orphaned_coordinator_executes_the_orders_of_before(make: Any) -> None:
     host = make().start()
     item, other = held_by(host.workers[0], 2)
-    host.return_items(host.workers[0], "items", items=[[item.token, item.epoch]])
+    host.return_items(host.workers[0], "items", items=[[item.token, item.epoch, False, {}]])
     host.die()
     host.join()
     assert [suspect.token for suspect in suspects(host)] == [item.token]

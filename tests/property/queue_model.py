@@ -403,9 +403,9 @@ class QueueModel:
         suspects = deaths = 0
         for token in order:
             item = holds[token][1]
-            named = (token, item.epoch) in blame.items
-            over_limit = named and token in blame.over_limit
-            if blame.kind != "nobody" and ((item.suspect and item.begun) or over_limit):
+            named = [one for one in blame.items if one[:2] == (token, item.epoch)]
+            counts = any(one.counts for one in named)
+            if blame.kind != "nobody" and ((item.suspect and item.begun) or counts):
                 item.deaths += 1
                 deaths += 1
             if blame.kind == "everything" or (blame.kind == "items" and named):

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from conserver.process.messages import Blame
+from conserver.process.messages import Blame, Blamed
 from conserver.queue import calls, host_calls, operator_calls, script
 from conserver.queue.calls import ClaimLimits, Demand, Move, Settlement, Write
 from conserver.queue.operator_calls import Submission
@@ -639,14 +639,14 @@ class QueueMachine(RuleBasedStateMachine):
                     self._die(other, None)
             return
         running = [
-            (token, item.epoch)
+            Blamed(token, item.epoch)
             for token, item in sorted(worker.word.items())
             if token in worker.running
         ]
         blames = {
             "crash": Blame("items", running),
             "shutdown": Blame(),
-            "over limit": Blame("items", running[:1], [token for token, _ in running[:1]]),
+            "over limit": Blame("items", [one._replace(counts=True) for one in running[:1]]),
         }
         self._die(worker, blames.get(how))
 
@@ -658,7 +658,7 @@ class QueueMachine(RuleBasedStateMachine):
             self._go_on(which)
             return
         worker, item = found
-        order = Order(worker.host, worker.id, Blame("items", [(item.token, item.epoch)]))
+        order = Order(worker.host, worker.id, Blame("items", [Blamed(item.token, item.epoch)]))
         self._die(worker, None)
         while self._send(self._do_return_items, order.host, order.consumer, order.blame, 64):
             pass
@@ -685,7 +685,7 @@ class QueueMachine(RuleBasedStateMachine):
             elif kind != "settle":
                 move = Move(item.token, item.epoch, b"=", 0, 0, b'{"reason":"late"}')
                 self.history.append(partial(self._do_move, kind, worker.id, move))
-        self._die(worker, Blame("items", [(t, worker.word[t].epoch) for t in worker.running]))
+        self._die(worker, Blame("items", [Blamed(t, worker.word[t].epoch) for t in worker.running]))
 
     # ---- dead letters ----------------------------------------------------------------------
 

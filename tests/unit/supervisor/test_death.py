@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conserver.process.messages import Blame
+from conserver.process.messages import Blame, Blamed
 from conserver.process.shared_status import Phase, SharedStatus, StatusView
 from conserver.supervisor.death import Death, KillReason, LeaveReason, LimitExceeded
 
@@ -38,8 +38,8 @@ def idle(view: StatusView, failed: int = 0) -> StatusView:
 def suspects(death: Death) -> list[Any]:
     """The blamed items, of which none is counted."""
     blame = death.blame()
-    assert (blame.kind, blame.over_limit) == ("items", ())
-    return list(blame.items)
+    assert (blame.kind, [item for item in blame.items if item.counts]) == ("items", [])
+    return [(item.token, item.epoch) for item in blame.items]
 
 
 @pytest.mark.parametrize("code", [KILLED, 1, None])
@@ -73,21 +73,22 @@ def test_a_time_limit_is_blamed_on_its_item_alone_which_is_counted(view: StatusV
         "link": "link",
         "error": "was killed because the link link ran longer than its hard_timeout_s of 5 s",
     }
-    assert death.blame() == Blame("items", [("running", 2)], ["running"], {"running": note})
+    assert death.blame() == Blame("items", [Blamed("running", 2, True, note)])
     assert death.restarts_at_once, "the worker is replaced at once, however often"
 
 
 def test_a_dead_letter_can_say_how_its_worker_died(view: StatusView) -> None:
     killed = "was killed by signal 11 (Segmentation fault)"
-    assert Death(-11, view).blame().notes == {
-        "": {"error": killed},
+    blame = Death(-11, view).blame()
+    assert blame.note == {"error": killed}
+    assert {item.token: item.note for item in blame.items} == {
         "running": {"error": f"{killed} in the link link", "link": "link"},
         "storing": {"error": f"{killed} while it waited for a storage or for Redis"},
         "paused": {"error": f"{killed} in the link link", "link": "link"},
     }
-    assert Death(3, view).blame().notes[""] == {"error": "ended with exit code 3"}
+    assert Death(3, view).blame().note == {"error": "ended with exit code 3"}
     stalled = Death(KILLED, view, KillReason.STALLED).blame()
-    assert stalled.notes[""] == {"error": "was killed because it stood still"}
+    assert stalled.note == {"error": "was killed because it stood still"}
 
 
 def test_no_item_is_blamed_for_what_the_supervisor_did(view: StatusView) -> None:
@@ -109,7 +110,7 @@ def test_an_exit_with_0_in_the_middle_of_work_is_a_crash(view: StatusView) -> No
     death = Death(0, view)
     assert suspects(death) == AT_WORK
     assert death.crashed
-    assert death.blame().notes["running"]["error"] == "ended with exit code 0 in the link link"
+    assert death.blame().items[0].note["error"] == "ended with exit code 0 in the link link"
     for code in (0, KILLED):
         assert suspects(Death(code, view, leave_reason=LeaveReason.RETIRING)) == AT_WORK
 
