@@ -5,8 +5,7 @@ multiprocessing's Process. Under fork it is passed unchanged. Under spawn and fo
 pickled, and its descriptors are transferred.
 
 Transcribers and page readers get plain values in place of the configuration and the settings. To
-unpickle these, a process imports pydantic and the configuration's model: 17 MB, which a process
-that is not forked shares with no other.
+unpickle these, a process would import pydantic and the configuration's model: 17 MB.
 """
 
 from __future__ import annotations

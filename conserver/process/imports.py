@@ -22,9 +22,8 @@ def cheap_imports(*, opentelemetry: bool = False) -> Iterator[None]:
       MB in every process), for metrics that are off by default. OpenTelemetry is not hidden if a
       variable OTEL_... is set, or if it is imported already.
     - Pydantic looks for no plugins for the models in this block: to find them it reads the metadata
-      of all installed packages (10 ms). The models of links and storages get their plugins. It is
-      told by a variable, which is not set while other threads run, as they may read the
-      environment.
+      of all installed packages (10 ms). The models of links and storages get their plugins. The
+      variable that tells it is not set while other threads run: they may read the environment.
 
     Args:
         opentelemetry: do not hide OpenTelemetry, because a module needs it, as FastAPI does.

@@ -2,8 +2,8 @@
 
 1. Liveness: the child's main loop calls beat(), and the watchdog kills a child whose heartbeat
    count stops changing.
-2. Per held item: phase, token, epoch and time limits, so that the supervisor knows which items to
-   blame for a death, and which items are past a hard time limit.
+2. Per held item: phase, token, epoch and time limits, for blame (supervisor/death.py) and hard time
+   limits (supervisor/watchdog.py).
 3. Counters and memory, for recycling and for `conserver status`.
 4. The child's metrics (telemetry/cells.py). reset() does not clear them: the next child of the slot
    continues to count.
@@ -22,9 +22,9 @@ layout is in native byte order, because the memory never leaves the host:
     48              u64         of a transcriber: the most calls that it works on at once
     56              u64         of a transcriber: calls that it works on (high 32 bits), and calls
                                 that wait (low 32 bits)
-    64              256 * u8    phase of each item slot (Phase), outside of the slots, so that a
+    64              256 * u8    phase of each status slot (Phase), outside of the slots, so that a
                                 reader sees quickly whether any slot is in use
-    320             256 * 360   item slots:
+    320             256 * 360   status slots:
         0           u32         link run: a number that changes whenever a link starts
         4           u32         chain run: a number that changes when another item gets the slot
         8           f32         hard limit of the running link in seconds, 0 = none
@@ -58,20 +58,20 @@ from typing import Any
 from conserver.telemetry.cells import REGION_BYTES
 
 ITEMS_MAX = 256
-"""The number of item slots. A worker holds at most this many items."""
+"""The number of status slots. A worker holds at most this many items."""
 
 TOKEN_BYTES_MAX = 128
 
 _BITS = 64
 _PHASES_AT = 64
 _ITEMS_AT = _PHASES_AT + ITEMS_MAX
-_RECORD = struct.Struct("=IIffQd128s128s32s40s")
-_REASONS_AT = _ITEMS_AT + ITEMS_MAX * _RECORD.size
+_ITEM = struct.Struct("=IIffQd128s128s32s40s")
+_REASONS_AT = _ITEMS_AT + ITEMS_MAX * _ITEM.size
 _REASON = struct.Struct("=256s")
 _METRICS_AT = _REASONS_AT + _BITS * _REASON.size
 _SIZE = _METRICS_AT + REGION_BYTES
 
-# Fields of an item slot, by their offset in it.
+# Fields of a status slot, by their offset in it.
 _RUN, _RUNS = struct.Struct("=I"), struct.Struct("=II")
 _LIMITS_AT, _LIMITS = 8, struct.Struct("=ff")
 _SINCE_AT, _SINCE = 24, struct.Struct("=d")
@@ -122,7 +122,7 @@ class Phase(enum.IntEnum):
 
     @property
     def blamed(self) -> bool:
-        """Whether an item in this phase is blamed if its worker dies, as a possible cause."""
+        """Whether an item in this phase is at work, as supervisor/death.py says."""
         return self in (Phase.RUNNING, Phase.FINISHING, Phase.UNTIMED)
 
 
@@ -146,7 +146,7 @@ class StatusItem:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """A SharedStatus at one moment. items: the item slots in use, in the order of their index."""
+    """A SharedStatus at one moment. items: the status slots in use, in the order of their index."""
 
     heartbeats: int
     state: State
@@ -167,7 +167,7 @@ class SharedStatus:
 
     The supervisor creates it and passes it to the child as an argument of Process; the child maps
     it again. While the child lives, only the child calls the methods that write, and only one
-    thread at a time writes to an item slot. Between two children the supervisor calls reset().
+    thread at a time writes to a status slot. Between two children the supervisor calls reset().
     """
 
     def __init__(self, fd: int) -> None:
@@ -256,9 +256,9 @@ class SharedStatus:
         name = token.encode()
         if len(name) > TOKEN_BYTES_MAX:
             raise ValueError(f"a token has at most {TOKEN_BYTES_MAX} bytes: {token!r}")
-        at = _ITEMS_AT + slot * _RECORD.size
+        at = _ITEMS_AT + slot * _ITEM.size
         link_run, chain_run = _RUNS.unpack_from(self._map, at)
-        _RECORD.pack_into(
+        _ITEM.pack_into(
             self._map,
             at,
             link_run,
@@ -278,7 +278,7 @@ class SharedStatus:
         self, slot: int, link: str, limit_s: float = 0.0, chain_limit_s: float = 0.0
     ) -> None:
         """Show that a link starts on the item. limit_s, chain_limit_s: hard limits; 0.0: none."""
-        at = _ITEMS_AT + slot * _RECORD.size
+        at = _ITEMS_AT + slot * _ITEM.size
         link_run, _ = _RUNS.unpack_from(self._map, at)
         _LINK.pack_into(self._map, at + _LINK_AT, link.encode())
         _LIMITS.pack_into(self._map, at + _LIMITS_AT, limit_s, chain_limit_s)
@@ -287,15 +287,15 @@ class SharedStatus:
 
     def set_uuid(self, slot: int, uuid: str) -> None:
         """Show the uuid of an item whose document was pushed inline and is parsed now."""
-        _UUID.pack_into(self._map, _ITEMS_AT + slot * _RECORD.size + _UUID_AT, uuid.encode())
+        _UUID.pack_into(self._map, _ITEMS_AT + slot * _ITEM.size + _UUID_AT, uuid.encode())
 
     def set_phase(self, slot: int, phase: Phase) -> None:
         """Change the phase of an item."""
-        _SINCE.pack_into(self._map, _ITEMS_AT + slot * _RECORD.size + _SINCE_AT, time.monotonic())
+        _SINCE.pack_into(self._map, _ITEMS_AT + slot * _ITEM.size + _SINCE_AT, time.monotonic())
         self._phases[slot] = phase
 
     def free(self, slot: int) -> None:
-        """Mark the item slot as free, because the item has left this worker."""
+        """Mark the status slot as free, because the item has left this worker."""
         self._phases[slot] = Phase.FREE
 
     # Read by any process.
@@ -330,7 +330,7 @@ class SharedStatus:
 
     def _item(self, slot: int, phase: int) -> StatusItem:
         link_run, chain_run, limit_s, chain_limit_s, epoch, since_s, token, uuid, link, chain = (
-            _RECORD.unpack_from(self._map, _ITEMS_AT + slot * _RECORD.size)
+            _ITEM.unpack_from(self._map, _ITEMS_AT + slot * _ITEM.size)
         )
         return StatusItem(
             slot=slot,

@@ -8,13 +8,13 @@
     killed: no longer needed             none                                no item
     exit code 0, no item at work         none                                no item
     its registration was void            none, its items were returned       no item
+    with its host (reaper.py)            all that it held                    as for a crash
 
 An item is at work (Phase.blamed) in each of three cases: a link runs it; its document is parsed,
 or, being large, read by a call of its own; it waits for Redis or for a storage.
 
-A blamed item becomes a suspect: it runs alone from then on. Only a death that counts against an
-item adds to the item's number of deaths (queue/return.lua). With `max_deliveries` deaths the item
-is dead-lettered.
+A blamed item becomes a suspect: it runs alone from then on. With `max_deliveries` counted deaths it
+is dead-lettered. queue/return.lua stores both in the item's record.
 """
 
 from __future__ import annotations
@@ -98,10 +98,12 @@ class Death:
     def restarts_at_once(self) -> bool:
         """Whether this death adds nothing to the slot's backoff, which delays the replacement.
 
-        So it is after a reload, and after a kill for a hard time limit: each such death is counted,
-        so the item is soon dead-lettered. A worker that was recycled, or retired by itself, must
-        have finished an item. Otherwise a memory limit that is too low for an idle worker would
-        cause a tight restart loop.
+        So it is after:
+
+        - a reload;
+        - a kill for a hard time limit: each such death counts, so the item is soon dead-lettered;
+        - recycling or retiring, if the worker has finished an item. Otherwise a memory limit that
+          is too low for an idle worker would cause a tight restart loop.
         """
         if self.kill_reason is KillReason.TIME_LIMIT:
             return True
@@ -114,31 +116,34 @@ class Death:
     def blame(self) -> Blame:
         """Which items are blamed for the death."""
         if self.limit_exceeded is not None:
-            item, how = self.limit_exceeded.item, f"was killed because {self.limit_exceeded.reason}"
-            note = {"reason": "time_limit", **_note(item, how)}
+            item = self.limit_exceeded.item
+            note = {"reason": "time_limit", **_note(item, self._how)}
             return Blame("items", [Blamed(item.token, item.epoch, True, note)])
         if not self.crashed and self.kill_reason is not KillReason.STALLED:
             return Blame()
-        how = describe_exit(self.exit_code)
-        if self.kill_reason is KillReason.STALLED:
-            how = "was killed because it stood still"
         items = [
-            Blamed(item.token, item.epoch, False, _note(item, f"{how} {_doing(item)}"))
+            Blamed(item.token, item.epoch, False, _note(item, f"{self._how} {_doing(item)}"))
             for item in self._blamed_items()
         ]
         # "items" even without an item: a suspect may have begun in Redis (begin.lua) and not be in
         # the shared status yet. return.lua must count this death for it.
-        return Blame("items", items, {"error": how})
+        return Blame("items", items, {"error": self._how})
 
     def summary(self, failure: str) -> str:
         """Why the child ended, for the status. failure: the reason that the child has reported."""
+        if self.kill_reason in (KillReason.STALLED, KillReason.TIME_LIMIT):
+            return self._how
+        if not self.crashed and self.leave_reason is not None:
+            return f"ended as planned: {self.leave_reason.value}"
+        return failure or self._how
+
+    @property
+    def _how(self) -> str:
         if self.limit_exceeded is not None:
             return f"was killed because {self.limit_exceeded.reason}"
         if self.kill_reason is KillReason.STALLED:
             return "was killed because it stood still"
-        if not self.crashed and self.leave_reason is not None:
-            return f"ended as planned: {self.leave_reason.value}"
-        return failure or describe_exit(self.exit_code)
+        return describe_exit(self.exit_code)
 
     def blamed_vcons(self) -> list[str]:
         """The uuids of the blamed items; the token of an item whose uuid is not known yet."""

@@ -108,9 +108,8 @@ class Preload:
         refused = self._refused()
         answered = max(request, self.last_reload.request if self.last_reload else "")
         self.last_reload = LastReload(answered, round(time.time(), 3), refused)
-        # Imported modules keep the descriptors that they have opened, even if the configuration is
-        # refused. Descriptors that only an exception still holds must be closed first: later the
-        # supervisor may get the same number for a descriptor of its own.
+        # Children keep what imported modules have opened, also for a refused configuration. First
+        # close what only an exception still holds: the supervisor may reuse such a number.
         gc.collect()
         self.preexisting |= open_descriptors() - before
         if not refused:
@@ -174,8 +173,8 @@ def _nothing_served(config: Config) -> Problem:
 
 
 def _no_longer_served(before: Config, after: Config) -> list[Problem]:
-    """A warning that names the lists that `after` does not serve. It points to a file that was cut
-    short, which may still be valid.
+    """A warning that names the lists that `after` no longer serves: even a file that was cut short
+    may be valid.
     """
     gone = [name for name in before.ingress if name not in after.ingress]
     names = ", ".join(f"`{name}`" for name in gone)

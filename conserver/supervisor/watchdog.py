@@ -2,15 +2,13 @@
 
 Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
-1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S (until it
-   is ready: for its boot timeout, if that is longer) has stalled and is killed. The blamed items
-   (death.py) become suspects. If a worker's loop stands still while several links run, the worker
-   is killed sooner: when it has stood still for as long as the shortest of their hard time limits,
-   but at least for FROZEN_AFTER_S.
+1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has
+   stalled and is killed. A worker that runs several links may be killed sooner (TimeLimits).
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
-   The death is counted for that item alone.
 3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond
    CONSERVER_MAX_WORKER_MEMORY, is asked to leave (replacement.py).
+
+death.py says which items are blamed for a kill.
 
 Each look adds the time since the last look, but at most 1 s. So no child is killed because its host
 or the supervisor was suspended.
@@ -110,8 +108,8 @@ class Watchdog:
 
 
 def _stall_timeout_s(child: Child, settings: Settings) -> float:
-    """The stall timeout of a child. It is at least the boot timeout until the child is ready,
-    because a child that imports modules does not beat.
+    """The stall timeout of a child. A child that still imports modules does not beat, so until it
+    is ready the boot timeout counts if that is longer.
     """
     if child.ready:
         return settings.stall_timeout_s
