@@ -6,7 +6,7 @@
 --       4 host
 --       5 note: how the consumer died, for a dead letter ('' for none)
 --       6 for how long the documents of cancelled items are kept, in seconds (0: for ever)
---       7... for each blamed item: token, epoch, 1 if this death counts against it (else 0), its own note
+--       7... for each blamed item: token, epoch, 1 if this death counts against it (else 0), note
 -- Answer: a list of numbers:
 --       1 items that this call returned   2 items that the consumer still holds
 --       3 suspects among the returned items   4 items for which the death was counted
