@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import orjson
@@ -277,12 +277,15 @@ def sluggish(*, reads: bool) -> Iterator[str]:
         listener.listen()
 
         def serve() -> None:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return  # The client's time was over before it came.
             with connection:
                 connection.settimeout(10)
-                if reads:
-                    while b"\r\n\r\n" not in connection.recv(65536):
-                        pass
+                head = b""
+                while reads and b"\r\n\r\n" not in head and (more := connection.recv(65536)):
+                    head += more
                 while not stop.wait(0.05):
                     try:
                         if reads:
@@ -298,6 +301,8 @@ def sluggish(*, reads: bool) -> Iterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         finally:
             stop.set()
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 
