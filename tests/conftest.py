@@ -229,6 +229,16 @@ def _own(server: type[AnyServer], stack: ExitStack) -> AnyServer:
         absent(str(error))
 
 
+@pytest.fixture
+def forgets_secrets() -> Iterator[None]:
+    """The secrets that the test registers are not hidden in other tests."""
+    from conserver.telemetry import redact
+
+    before = redact._hidden
+    yield
+    redact._hidden = before
+
+
 @pytest.fixture(scope="session")
 def redis_session_url() -> Iterator[str]:
     """A Redis that only this run uses, or the one in CONSERVER_TEST_REDIS_URL; never emptied.

@@ -140,9 +140,12 @@ def _read(client: redis.Redis, name: str, member: bytes) -> DeadLetter | None:
     line, _, record = member.partition(b"\n")
     try:
         why, claimed = orjson.loads(line), parse(record)
-        progress = Progress.load(claimed.state)
     except (ValueError, TypeError, AttributeError):
         return None  # Another program wrote it.
+    try:
+        progress = Progress.load(claimed.state)
+    except ValueError:  # Somebody has edited it. A replay begins anew.
+        progress = Progress()
     if not isinstance(why, dict):
         return None
     payload = claimed.payload

@@ -6,6 +6,7 @@ the item is done, so that the next worker does not do (and pay for) that work ag
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,17 +20,33 @@ import orjson
 JOB_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
+class Source(enum.Enum):
+    """Where the document of a claimed item is."""
+
+    INLINE = "inline"  # the payload is the document
+    STORED = "stored"  # at vcon:<uuid>
+    MISSING = "missing"  # not in Redis
+    TOO_LARGE = "too_large"  # at vcon:<uuid>, and larger than CONSERVER_MAX_DOCUMENT_BYTES
+    BAD_KEY = "bad_key"  # not known: a key of the document has the wrong type
+
+
+_SOURCES = {
+    b"inline": Source.INLINE,
+    b"stored": Source.STORED,
+    b"text": Source.STORED,  # a RedisJSON value
+    b"missing": Source.MISSING,
+}
+
+
 @dataclass(slots=True)
 class Claimed:
     """One item that this worker holds, under its token, in the epoch of the claim that took it.
 
-    what: where the item's document is: "inline" (the payload is the document), "stored" (at
-    `vcon:<uuid>`, with `length` bytes; `text` has it, or is b"": read it with GET), "text" (`text`
-    has it: a RedisJSON value), "missing", or "type:<TYPE> <key>" if the key has the wrong type. For
-    an item that must not run: "cut" (`payload` has the first 64 KiB of `length` bytes) or "expired"
-    (`text` says for how many seconds the URL of its job's callback has been expired).
-    revision: of the document; 0 for an inline document. replaced: another program has replaced the
-    document that `state` describes. etags: storage -> ETag of the document in that storage. note:
+    text: the document; b"" if it was not read yet. length: of the document at vcon:<uuid>, or of
+    the payload if only its first 64 KiB were claimed. revision: of the document; 0 for an inline
+    document. replaced: another program has replaced the document that `state` describes. etags:
+    storage -> ETag of the document in that storage. bad_key: the key of the wrong type, and its
+    type. refused: why the item must not run, as (cause, detail); refusals.py has the causes. note:
     `last_death`, percent-encoded.
     """
 
@@ -41,12 +58,14 @@ class Claimed:
     list: str
     state: bytes
     payload: bytes
-    what: str = "missing"
+    source: Source = Source.MISSING
     text: bytes = b""
     length: int = 0
     revision: int = 0
     replaced: bool = False
     etags: dict[str, str] = field(default_factory=dict)
+    bad_key: tuple[str, str] = ("", "")
+    refused: tuple[str, str] | None = None
     note: bytes = b""
 
     @property
@@ -100,12 +119,15 @@ def parse_claimed(entry: list[Any]) -> Claimed:
     [ETag field, value, ...]]. A small stored document may follow.
     """
     claimed = parse(entry[0])
-    claimed.what = entry[1].decode()
-    if claimed.what in ("stored", "cut"):
-        claimed.length = int(entry[2])
-        claimed.text = entry[6] if len(entry) > 6 else b""
+    what, text = entry[1], entry[2]
+    source = _SOURCES.get(what)
+    if what == b"stored":
+        claimed.length = int(text)
+        text = entry[6] if len(entry) > 6 else b""
+    if source is None:
+        _parse_fault(claimed, what.decode(), text.decode())
     else:
-        claimed.text = entry[2]
+        claimed.source, claimed.text = source, text
     claimed.revision = int(entry[3])
     claimed.replaced = entry[4] == b"1"
     fields = entry[5]
@@ -113,6 +135,17 @@ def parse_claimed(entry: list[Any]) -> Claimed:
         pairs = zip(fields[::2], fields[1::2], strict=True)
         claimed.etags = {k[2:].decode(): v.decode() for k, v in pairs if k[:2] == b"e:"}
     return claimed
+
+
+def _parse_fault(claimed: Claimed, what: str, text: str) -> None:
+    """Parse the answer for an item that must not run, or whose document's key is bad."""
+    if what.startswith("type:"):
+        kind, _, key = what.removeprefix("type:").partition(" ")
+        claimed.source, claimed.bad_key = Source.BAD_KEY, (key, kind)
+    else:  # "cut" or "expired"
+        claimed.refused = what, text
+        if what == "cut":
+            claimed.length = int(text)
 
 
 THROTTLED = "throttled:"

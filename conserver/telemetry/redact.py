@@ -8,8 +8,8 @@ holds a payload, unchanged. The rules:
 1. A value is hidden if its name or its type is that of a secret (`redact_fields`).
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
    query, because that alone grants access.
-3. The secrets of this process's configuration are hidden wherever they occur in a text. Short ones
-   and plain lower-case words are not, because ordinary text would be hidden with them.
+3. The secrets of this process's configuration are hidden wherever they occur in a text, and in a
+   worker those of its links and storages, too (`hide_everywhere`).
 4. `printable` escapes control characters for terminals, so that a producer's text cannot move the
    cursor or change colours.
 """
@@ -71,35 +71,19 @@ def is_secret_name(name: str) -> bool:
     return bool(_SECRET_NAME.search(name)) and not _HARMLESS_NAME.search(name)
 
 
-class Secrets:
-    """Values that are hidden wherever they occur in a text."""
-
-    def __init__(self) -> None:
-        self._values: tuple[str, ...] = ()
-
-    def add(self, values: Iterable[str]) -> None:
-        """Hide these values from now on, except short ones and plain lower-case words.
-
-        With the password `conserver`, for example, every log line would lose that word.
-        """
-        worth = {value for value in values if _is_worth_hiding(value)}
-        # The longest first, because one secret may be a prefix of another.
-        self._values = tuple(sorted({*self._values, *worth}, key=len, reverse=True))
-
-    def hide(self, text: str) -> str:
-        """`text` without the hidden values."""
-        for value in self._values:
-            if value in text:
-                text = text.replace(value, HIDDEN)
-        return text
-
-
-_known = Secrets()
+_hidden: tuple[str, ...] = ()
 
 
 def hide_everywhere(values: Iterable[str]) -> None:
-    """Hide these values in all output of this process and of processes that it forks."""
-    _known.add(values)
+    """Hide these values in all output of this process and of processes that it forks, except short
+    values and plain lower-case words.
+
+    With the password `conserver`, for example, every log line would lose that word.
+    """
+    global _hidden  # Replaced as a whole, because other threads iterate over it.
+    worth = {value for value in values if _is_worth_hiding(value)}
+    # The longest first, because one secret may be a prefix of another.
+    _hidden = tuple(sorted({*_hidden, *worth}, key=len, reverse=True))
 
 
 def secret_values(value: object, name: str = "") -> Iterator[str]:
@@ -135,7 +119,9 @@ def redact_text(text: str) -> str:
     """`text` without secrets. A URL keeps its scheme, host, path and harmless parameters. It keeps
     the user only beside a password, because a user alone is often a token.
     """
-    text = _known.hide(text)
+    for value in _hidden:
+        if value in text:
+            text = text.replace(value, HIDDEN)
     return _URL.sub(_shown_url, text) if "://" in text else text
 
 

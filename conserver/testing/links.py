@@ -23,7 +23,7 @@ from conserver.errors import Rejected, Retry
 from conserver.plugins.loader import LoadedLink, load_link
 from conserver.plugins.module_names import resolve
 from conserver.process.shared_status import SharedStatus
-from conserver.queue.record import Claimed, Progress
+from conserver.queue.record import Claimed, Progress, Source
 from conserver.vcon.document import Vcon
 from conserver.worker.chain import ChainRunner
 from conserver.worker.inbox import WorkerInbox
@@ -158,7 +158,7 @@ def _item(link: LoadedLink, vcon: VconLike, attempt: int, last_attempt: bool) ->
         runs={link.name: attempt - 1}, failures=chain.retries if last_attempt else 0
     )
     text = b"" if isinstance(vcon, Vcon) else _text(vcon)
-    claimed = Claimed("token", 1, 0, False, 0, "ingress", b"", text, "inline")
+    claimed = Claimed("token", 1, 0, False, 0, "ingress", b"", text, Source.INLINE)
     item = Item(claimed, route, progress, status_slot=0, claimed_at_s=0.0, text=text)
     if isinstance(vcon, Vcon):
         item.vcon, item.uuid = vcon, vcon.uuid

@@ -18,9 +18,9 @@ from conserver.errors import Cancelled, Filtered, Rejected, Retry
 from conserver.plugins.loader import LoadedLink
 from conserver.process import failpoints
 from conserver.process.shared_status import Phase, SharedStatus
-from conserver.queue.record import THROTTLED, Progress
+from conserver.queue.record import THROTTLED, Progress, Source
 from conserver.telemetry import log
-from conserver.telemetry.redact import Secrets, redact_text, secret_values
+from conserver.telemetry.redact import redact_text
 from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
 from conserver.worker import spans, story
@@ -53,7 +53,7 @@ class ChainRunner:
         failpoints.at("open")
         try:
             parse_document(item)
-            if item.claimed.what == "inline":
+            if item.claimed.source is Source.INLINE:
                 self._status.set_uuid(item.status_slot, item.uuid)
             outcome = self._run_links(item, started_s)
             if outcome.kind in _KEEPS_CHANGES:
@@ -128,7 +128,7 @@ class ChainRunner:
         except Filtered as end:
             answer, filtered, before = None, end.reason, b""
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
-            return _outcome_of(error, link.name, link.options)
+            return _outcome_of(error, link.name)
         finally:
             took_s = time.monotonic() - link_started_s
             if self._inbox.numbers is not None:
@@ -209,7 +209,7 @@ def parse_document(item: Item) -> None:
     if not item.text:
         raise Rejected(_why_no_document(item))
     vcon = Vcon.parse(item.text)
-    if claimed.what != "inline":
+    if claimed.source is not Source.INLINE:
         pushed = item.uuid
         # Nearly always true. Then Vcon.parse has checked the uuid, and the two tests are skipped.
         same = vcon.uuid == pushed
@@ -228,17 +228,17 @@ def parse_document(item: Item) -> None:
 
 
 def _why_no_document(item: Item) -> str:
-    payload, what = item.claimed.payload, item.claimed.what
+    payload, source = item.claimed.payload, item.claimed.source
     text = payload[:100].decode("utf-8", "replace")
-    if what.startswith("type:"):
-        kind, _, key = what.removeprefix("type:").partition(" ")
+    if source is Source.BAD_KEY:
+        key, kind = item.claimed.bad_key
         wanted = "a string or RedisJSON" if key.startswith("vcon:") else "a hash"
         return f"{key} is a Redis {kind}, not {wanted}"
     if not payload.strip():
         return "the pushed value is empty: push a vCon's uuid or a whole vCon"
-    if what == "stored":
+    if source is Source.STORED:
         return f"vcon:{text} holds an empty string, and no vCon"
-    if what == "too_large":
+    if source is Source.TOO_LARGE:
         return f"the document of {text} is larger than CONSERVER_MAX_DOCUMENT_BYTES"
     if not usable_uuid(text) or text in ("null", "true", "false") or text.lstrip("-").isdigit():
         return f"the pushed value is neither a uuid nor a vCon: {text!r}"
@@ -262,22 +262,16 @@ def _deadline(
     return min(ends)
 
 
-def _outcome_of(error: BaseException, link: str, options: object = None) -> ChainOutcome:
-    """The outcome of a run that `error` has ended. Its texts go into the log, the record and the
-    dead letter. So secrets that are in the link's options are redacted in these texts.
-    """
-    secrets = Secrets()
-    secrets.add(secret_values(options))
+def _outcome_of(error: BaseException, link: str) -> ChainOutcome:
+    """The outcome of a run that `error` has ended. Its texts are redacted where they are used."""
     match error:
         case Retry():
-            reason = secrets.hide(str(error))
             return ChainOutcome(
-                OutcomeKind.RETRY, reason, "Retry", link=link, after_s=error.after_s
+                OutcomeKind.RETRY, str(error), "Retry", link=link, after_s=error.after_s
             )
         case Rejected():
-            reason = secrets.hide(error.reason)
             kind = "Rejected" if link else ""
-            return ChainOutcome(OutcomeKind.REJECTED, reason, kind, link=link)
+            return ChainOutcome(OutcomeKind.REJECTED, error.reason, kind, link=link)
         case Cancelled():
             return ChainOutcome(OutcomeKind.CANCELLED, str(error), link=link)
         case StartAnew():
@@ -286,9 +280,9 @@ def _outcome_of(error: BaseException, link: str, options: object = None) -> Chai
             return ChainOutcome(OutcomeKind.LOST, link=link)
     # Redact first, then cut: redaction does not recognize the second half of a secret.
     text = "".join(traceback.format_exception(error))
-    text = secrets.hide(redact_text(text))[-TRACEBACK_CHARS:]
+    text = redact_text(text)[-TRACEBACK_CHARS:]
     raised: Any = type(error)
     name = raised.__name__
     if raised.__module__ != "builtins":
         name = f"{raised.__module__}.{name}"
-    return ChainOutcome(OutcomeKind.FAILED, secrets.hide(str(error)) or name, name, text, link)
+    return ChainOutcome(OutcomeKind.FAILED, str(error) or name, name, text, link)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from conserver.process import failpoints
 from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue import calls, keys
+from conserver.queue.record import Source
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.vcon.ids import usable_uuid
@@ -55,11 +56,11 @@ class DocumentLoader:
         for item in items:
             claimed = item.claimed
             item.text, item.revision = claimed.text, claimed.revision
-            if claimed.what == "inline":
+            if claimed.source is Source.INLINE:
                 item.text, item.unsaved = claimed.payload, True
             elif claimed.length > self._max_document_bytes:
-                claimed.what, item.text = "too_large", b""
-            elif claimed.what == "stored" and not claimed.text:
+                claimed.source, item.text = Source.TOO_LARGE, b""
+            elif claimed.source is Source.STORED and not claimed.text:
                 if wanted and size_bytes + claimed.length > calls.BATCH_BYTES:
                     self._read(wanted)
                     wanted, size_bytes = [], 0
@@ -83,7 +84,8 @@ class DocumentLoader:
             if text is None:  # The key was deleted since the claim, or has another type now.
                 key = keys.document(item.uuid)
                 kind = self._redis.command("TYPE", key).decode()
-                item.claimed.what = "missing" if kind == "none" else f"type:{kind} {key}"
+                item.claimed.source = Source.MISSING if kind == "none" else Source.BAD_KEY
+                item.claimed.bad_key = key, kind
 
     def look_up(self, item: Item, on_document: Callable[[bytes | None], None]) -> bool:
         """Ask the storages for the item's document, one after another.

@@ -25,7 +25,7 @@ from conserver.process import failpoints
 from conserver.process.boot import Boot
 from conserver.process.shared_status import State
 from conserver.queue import calls, keys
-from conserver.queue.record import Claimed, Progress
+from conserver.queue.record import Claimed, Progress, Source
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
@@ -33,7 +33,7 @@ from conserver.worker import spans
 from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
-from conserver.worker.item import ChainOutcome, Item, OutcomeKind
+from conserver.worker.item import Item
 from conserver.worker.meters import Meters
 from conserver.worker.notifiers import Notifiers
 from conserver.worker.outcomes import OutcomeHandler
@@ -257,7 +257,7 @@ class Intake:
             one = item.claimed
             self._story_writer.begin(item)
             # Only such items can be refused or must start anew. The test spares all others a call.
-            if one.deaths or one.replaced or one.what in ("cut", "expired"):
+            if one.deaths or one.replaced or one.refused:
                 self._judge(item)
             self._held.add(item)
             if one.suspect:
@@ -274,7 +274,7 @@ class Intake:
         ready: list[Item] = []
         for item in items:
             self._held.count_document(item)
-            missing = item.claimed.what == "missing"
+            missing = item.claimed.source is Source.MISSING
             if missing and self._documents.look_up(item, partial(self._looked_up, item)):
                 continue
             if self._owes_only_storages(item):
@@ -285,18 +285,14 @@ class Intake:
             self._work_queue.put(ready)
 
     def _new_item(self, claimed: Claimed, now_s: float) -> Item:
-        """Make the Item. If the progress in its record cannot be parsed, the item's outcome is
-        REJECTED: an exception would end one worker after the other.
-        """
-        outcome, state = None, claimed.state
+        state = claimed.state
         try:
             progress = Progress.load(state)
-        except ValueError as error:
-            shown = state[:200].decode("utf-8", "replace")
-            reason = f"the progress in its record cannot be read: {error}: {shown}"
-            outcome, progress, state = ChainOutcome(OutcomeKind.REJECTED, reason), Progress(), b""
+        except ValueError as error:  # It must not end one worker after the other.
+            claimed.refused = "unreadable", str(error)
+            progress, state = Progress(), b""
         item = self._held.new_item(claimed, self._routes.of(claimed.list), progress, now_s)
-        item.saved_state, item.outcome = state, outcome
+        item.saved_state = state
         if claimed.payload[:1] != b"{":
             item.uuid = claimed.payload.decode("utf-8", "replace")
         return item
@@ -331,7 +327,7 @@ class Intake:
     def _owes_only_storages(self, item: Item) -> bool:
         """Whether an earlier worker has finished all links of the chain as it is now."""
         progress, route = item.progress, item.route
-        if progress.owed is None or item.claimed.what not in ("text", "stored") or not item.text:
+        if progress.owed is None or item.claimed.source is not Source.STORED or not item.text:
             return False
         return tuple(progress.links) == route.names
 
@@ -340,8 +336,8 @@ class Intake:
         if document is None:
             self._outcomes.park_until_available(item)
         elif document:
-            item.text, item.unsaved, item.claimed.what = document, True, "restored"
-            item.revision = calls.ABSENT
+            item.text, item.unsaved, item.revision = document, True, calls.ABSENT
+            item.claimed.source = Source.STORED
             self._held.count_document(item)
             self._outcomes.save_restored(item, lambda _: self._work_queue.put([item]))
         else:

@@ -25,6 +25,7 @@ import orjson
 from conserver.errors import Rejected, Retry
 from conserver.process.boot import Boot
 from conserver.queue import calls, keys
+from conserver.queue.record import Source
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_texts
@@ -143,7 +144,7 @@ class Outbox:
         reason = "its document was replaced"
         self._log.info("started_anew", **item.log_fields(), reason=reason)
         item.start_anew()
-        item.claimed.what = "text"
+        item.claimed.source = Source.STORED
         item.claimed.payload = item.uuid.encode()
         self._work_queue.put([item])
 
@@ -361,8 +362,8 @@ def _move_bytes(one: _Move) -> int:
     item, sent_bytes = one.item, len(one.move.why)
     if not item.is_refused:
         return _lua_bytes(item, sent_bytes)
-    claimed = item.claimed  # Nothing was written: the record contains what was pushed.
-    return sent_bytes + (claimed.length if claimed.what == "cut" else len(claimed.payload))
+    # Nothing was written: the record contains what was pushed. `length` is larger if it was cut.
+    return sent_bytes + max(item.claimed.length, len(item.claimed.payload))
 
 
 def _batches(

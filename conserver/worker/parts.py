@@ -7,6 +7,7 @@ from conserver.process.boot import Boot
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
+from conserver.telemetry.redact import hide_everywhere, secret_values
 from conserver.worker.chain import ChainRunner
 from conserver.worker.departures import Departures
 from conserver.worker.document_loader import DocumentLoader
@@ -33,6 +34,9 @@ class WorkerParts:
     def __init__(
         self, boot: Boot, plugins: Plugins, redis: RetryingConnection, inbox: WorkerInbox
     ) -> None:
+        # A plugin's model may take secrets from elsewhere than the configuration.
+        loaded = (*plugins.links.values(), *plugins.storages.values())
+        hide_everywhere(secret_values([plugin.options for plugin in loaded]))
         settings, status = boot.settings, boot.status
         max_document_bytes, threads = settings.max_document_bytes, settings.vcon_concurrency
         self.held = HeldItems(status)

@@ -1,8 +1,15 @@
 """Refusals: why a claimed item must not run.
 
-The intake asks before an item begins. A refused item is dead-lettered like one that a link has
-rejected, but the dead letter keeps the record exactly as it was claimed. If the worker dies first,
-the item comes back and is refused again. No death is counted then, because the item has not begun.
+    cause                      found by    detail in Claimed.refused
+    max_deliveries deaths      refusal()
+    a payload that is "cut"    claim.lua   its size in bytes; it is larger than
+                                           CONSERVER_MAX_PAYLOAD_BYTES
+    a callback "expired"       claim.lua   for how many seconds its presigned URL has been expired
+    "unreadable" progress      intake.py   the fault; somebody has edited the record
+
+The intake asks before an item begins. The dead letter keeps the record exactly as it was claimed.
+If the worker dies first, the item comes back and is refused again. No death is counted then,
+because the item has not begun.
 """
 
 from __future__ import annotations
@@ -20,18 +27,26 @@ def refusal(claimed: Claimed, max_deliveries: int, payload_bytes: int) -> ChainO
     """
     if claimed.deaths >= max_deliveries:
         return _poison(claimed)
-    if claimed.what == "cut":
-        return _refused(
-            "oversized",
-            f"the pushed document has {claimed.length} bytes, more than {payload_bytes}: store it"
-            " at vcon:<uuid> and push its uuid instead",
-        )
-    if claimed.what == "expired":
-        return _refused(
-            "rejected",
-            f"the presigned URL of its callback expired {claimed.text.decode()} s before it could"
-            " begin: submit it again with a new one",
-        )
+    match claimed.refused:
+        case "cut", size_bytes:
+            return _refused(
+                "oversized",
+                f"the pushed document has {size_bytes} bytes, more than {payload_bytes}: store it"
+                " at vcon:<uuid> and push its uuid instead",
+            )
+        case "expired", late_s:
+            return _refused(
+                "rejected",
+                f"the presigned URL of its callback expired {late_s} s before it could begin:"
+                " submit it again with a new one",
+            )
+        case "unreadable", error:
+            shown = claimed.state[:200].decode("utf-8", "replace")
+            return _refused(
+                "rejected",
+                f"the progress in its record cannot be read: {error}: {shown} (a requeue runs all"
+                " its links again)",
+            )
     return None
 
 

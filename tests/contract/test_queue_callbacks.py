@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from conserver.process.messages import Blame
 from conserver.queue import calls, keys, operator_calls
 from conserver.queue.operator_calls import Submission
-from conserver.queue.record import parse
+from conserver.queue.record import Source, parse
 from tests.contract.test_queue_jobs import job_of, status_of
 from tests.queues import Consumer, Queue, document
 
@@ -197,7 +197,7 @@ def test_a_delivery_has_no_job_and_so_no_delivery_of_its_own(queue: Queue, one: 
     before = job_of(queue)
     notifier = Consumer(queue, "c2", lists=(keys.NOTIFICATIONS,))
     item = notifier.one()
-    assert (item.what, item.job) == ("inline", "")
+    assert (item.source, item.job) == (Source.INLINE, "")
     notifier.dead_letter(item, why="nobody there")
     queue.replay(keys.NOTIFICATIONS)
     again = notifier.one()
@@ -216,7 +216,8 @@ def test_a_job_whose_presigned_url_has_expired_fails_before_it_begins(
 ) -> None:
     submit(queue, until_ms=now_ms() - 90_000)
     item = one.one()
-    assert (item.what, item.text[:1]) == ("expired", b"9")
+    assert item.refused is not None
+    assert (item.refused[0], item.refused[1][:1]) == ("expired", "9")
     refused = one.refuse(item)
     assert refused.reason == "rejected"
     assert "callback expired 9" in refused.message
@@ -228,7 +229,7 @@ def test_a_job_whose_presigned_url_has_expired_fails_before_it_begins(
 def test_one_that_has_not_expired_yet_runs(queue: Queue, one: Consumer) -> None:
     submit(queue, until_ms=now_ms() + 90_000)
     item = one.one()
-    assert (item.job, item.what) == ("j1", "stored")
+    assert (item.job, item.source, item.refused) == ("j1", Source.STORED, None)
 
 
 def test_what_was_done_already_is_not_thrown_away(queue: Queue, one: Consumer) -> None:
@@ -237,7 +238,7 @@ def test_what_was_done_already_is_not_thrown_away(queue: Queue, one: Consumer) -
     queue.client.hset(JOB, "callback_until_ms", now_ms() - 1000)
     queue.promote("q")
     item = one.one()
-    assert (item.state, item.what) == (b'{"links":["transcribe"]}', "stored")
+    assert (item.state, item.refused) == (b'{"links":["transcribe"]}', None)
 
 
 # ---- a key that another program made ----

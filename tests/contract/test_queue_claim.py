@@ -8,6 +8,7 @@ import pytest
 from conserver.process.messages import Blame
 from conserver.queue import calls, host_calls
 from conserver.queue.calls import ClaimLimits
+from conserver.queue.record import Source
 from tests.queues import Consumer, Queue, document, payloads, record
 
 # ---- order -------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def test_documents_are_bounded_by_bytes(queue: Queue) -> None:
 def test_one_item_larger_than_the_bound_is_claimed_all_the_same(queue: Queue) -> None:
     queue.push("q", document("a", subject="x" * 5000), "b")
     claim = Consumer(queue, limits=ClaimLimits(most_bytes=100)).claim()
-    assert [item.what for item in claim.items] == ["inline"]
+    assert [item.source for item in claim.items] == [Source.INLINE]
 
 
 def test_a_thousand_waiting_items_cost_one_call_a_bounded_number(queue: Queue) -> None:
@@ -105,8 +106,8 @@ def test_a_repeated_number_gets_what_it_got_and_nothing_new(queue: Queue) -> Non
     one = Consumer(queue)
     first = one.claim(1)
     again = one.claim(1, number=1)
-    assert [(i.token, i.what, i.text) for i in again.items] == [
-        (i.token, i.what, i.text) for i in first.items
+    assert [(i.token, i.source, i.text) for i in again.items] == [
+        (i.token, i.source, i.text) for i in first.items
     ]
     assert queue.waiting() == [b"u2"]
 
@@ -159,7 +160,7 @@ def test_a_repeated_number_skips_a_document_that_was_deleted(queue: Queue) -> No
     one = Consumer(queue)
     one.claim()
     queue.client.delete("vcon:u1")
-    assert [item.what for item in one.claim(number=1).items] == ["missing"]
+    assert [item.source for item in one.claim(number=1).items] == [Source.MISSING]
 
 
 # ---- registrations -----------------------------------------------------------------------------
@@ -428,7 +429,7 @@ def test_a_stored_document_comes_with_its_revision(queue: Queue) -> None:
     body = queue.store("u1")
     queue.push("q", "u1")
     item = Consumer(queue).one()
-    assert (item.what, item.length, item.payload) == ("stored", len(body), b"u1")
+    assert (item.source, item.length, item.payload) == (Source.STORED, len(body), b"u1")
     assert item.revision == int(queue.revision("u1")[b"r"]) > 1_700_000_000_000_000
     assert not item.replaced
 
@@ -437,13 +438,14 @@ def test_a_pushed_document_is_its_own_payload(queue: Queue) -> None:
     body = document("u1")
     queue.push("q", body)
     item = Consumer(queue).one()
-    assert (item.what, item.payload, item.text, item.revision) == ("inline", body, b"", 0)
+    assert (item.source, item.payload, item.text) == (Source.INLINE, body, b"")
+    assert item.revision == 0
     assert queue.client.exists("vcon:u1") == 0
 
 
 def test_a_missing_document_is_said_to_be_missing(queue: Queue) -> None:
     queue.push("q", "u1")
-    assert Consumer(queue).one().what == "missing"
+    assert Consumer(queue).one().source is Source.MISSING
     assert queue.client.exists("conserver:revision:u1") == 0
 
 
@@ -452,7 +454,7 @@ def test_documents_stay_out_of_the_answer(queue: Queue) -> None:
         queue.client.set(f"vcon:{uuid}", b"x" * 10)
     queue.push("q", "u1", "u2", "u3")
     items = Consumer(queue).take(3)
-    assert [(i.what, i.text, i.length) for i in items] == [("stored", b"", 10)] * 3
+    assert [(i.source, i.text, i.length) for i in items] == [(Source.STORED, b"", 10)] * 3
     assert all(item.revision > 0 for item in items)
 
 
@@ -463,10 +465,10 @@ def test_a_small_document_of_few_comes_along(queue: Queue) -> None:
     queue.push("q", "small", "large")
     consumer = Consumer(queue)
     claim = consumer.claim(2)
-    wanted = [("stored", b"x" * 10, 10), ("stored", b"", 300_000)]
-    assert [(i.what, i.text, i.length) for i in claim.items] == wanted
+    wanted = [(Source.STORED, b"x" * 10, 10), (Source.STORED, b"", 300_000)]
+    assert [(i.source, i.text, i.length) for i in claim.items] == wanted
     again = consumer.claim(2, number=consumer.number)
-    assert [(i.what, i.text, i.length) for i in again.items] == wanted
+    assert [(i.source, i.text, i.length) for i in again.items] == wanted
 
 
 def test_what_exceeds_the_bytes_of_a_claim_stays_where_it_was(queue: Queue) -> None:
@@ -493,8 +495,8 @@ def test_a_document_of_another_type_is_named_and_its_neighbours_are_served(
     queue.push("q", "bad")
     queue.supply("q", "u2")
     first, bad, second = Consumer(queue).take(3)
-    assert bad.what == f"type:{kind} vcon:bad"
-    assert (first.what, second.what) == ("stored", "stored")
+    assert (bad.source, bad.bad_key) == (Source.BAD_KEY, ("vcon:bad", kind))
+    assert (first.source, second.source) == (Source.STORED, Source.STORED)
     assert queue.client.dump("vcon:bad") == before
     assert queue.client.ttl("vcon:bad") == -1
 
@@ -504,7 +506,7 @@ def test_payloads_that_are_no_vcon_are_claimed_like_any_other(queue: Queue) -> N
     queue.push("q", *odd)
     items = Consumer(queue).take(len(odd))
     assert payloads(items) == odd
-    assert [item.what for item in items] == ["missing"] * 6 + ["inline"] * 2
+    assert [item.source for item in items] == [Source.MISSING] * 6 + [Source.INLINE] * 2
 
 
 @pytest.mark.real_redis("its scripts have no redis.sha1hex")
@@ -516,8 +518,9 @@ def test_of_a_payload_that_is_too_large_a_claim_gives_the_beginning(
     queue.push("q", body, "u2")
     one = Consumer(queue, limits=ClaimLimits(payload_bytes=most))
     large, small = one.take(2)
-    assert (large.what, large.length, large.payload) == ("cut", len(body), body[:65536])
-    assert (small.what, small.payload) == ("missing", b"u2")
+    assert large.refused == ("cut", str(len(body)))
+    assert (large.length, large.payload) == (len(body), body[:65536])
+    assert (small.source, small.refused, small.payload) == (Source.MISSING, None, b"u2")
     one.refuse(large)
     [(_, buried)] = queue.reasons()
     assert (queue.dead(), buried.payload[:1]) == ([body], b"\2"), "Redis has all of it"
@@ -527,7 +530,7 @@ def test_a_small_payload_that_is_too_large_is_given_whole(queue: Queue) -> None:
     body = document("u1", subject="x" * 2000)
     queue.push("q", body)
     item = Consumer(queue, limits=ClaimLimits(payload_bytes=len(body) - 1)).one()
-    assert (item.what, item.length, item.payload) == ("cut", len(body), body)
+    assert (item.refused, item.payload) == (("cut", str(len(body))), body)
 
 
 def test_what_a_claim_says_of_a_document_is_the_state_after_it(queue: Queue) -> None:

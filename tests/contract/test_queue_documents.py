@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from conserver.queue import calls
+from conserver.queue.record import Source
 from tests.queues import FAR_MS, Consumer, Queue, document
 
 OLD = document("u1", subject="old")
@@ -67,7 +68,7 @@ def test_a_set_by_its_producer_is_seen_even_with_the_same_length(
     assert len(OLD) == len(NEW)
     queue.client.set("vcon:u1", NEW, ex=expiry_s)
     second = one.one()
-    assert (second.what, second.length) == ("stored", len(NEW))
+    assert (second.source, second.length) == (Source.STORED, len(NEW))
     assert second.revision > first.revision
     assert not second.replaced, "nothing had been done for the old one"
 

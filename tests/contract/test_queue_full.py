@@ -10,6 +10,7 @@ from servers import Redis
 
 from conserver.process.messages import Blame
 from conserver.queue import host_calls
+from conserver.queue.record import Source
 from tests.conftest import Private
 from tests.queue_examples import EXAMPLES
 from tests.queues import Consumer, Queue, document, opened
@@ -82,9 +83,9 @@ def test_a_full_redis_drains(small: Queue) -> None:
         for item in claim:
             if item.suspect:
                 assert one.begin(item) == 1
-            body = document(item.payload.decode()) if item.what == "text" else item.payload
-            uuid = item.payload.decode() if item.what != "inline" else f"n{item.token}"
-            answer = one.write(item, body, uuid=uuid, state=b"{}")
+            inline = item.source is Source.INLINE
+            uuid = f"n{item.token}" if inline else item.payload.decode()
+            answer = one.write(item, item.payload, uuid=uuid, state=b"{}")
             assert answer.kind == "written"
             assert one.settle(item, "out", expiry_s=10).kind == "settled"
     assert len(small.waiting("out")) == 125

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from conserver.queue import calls, operator_calls
+from conserver.queue.record import Source
 from tests.queues import Consumer, Queue, document, opened
 
 OLD = document("u1", subject="old")
@@ -29,7 +30,7 @@ def test_a_redisjson_document_is_read(json_queue: Queue) -> None:
     json_set(json_queue, "u1", OLD)
     json_queue.push("q", "u1")
     item = Consumer(json_queue).one()
-    assert (item.what, item.text) == ("text", OLD)
+    assert (item.source, item.text) == (Source.STORED, OLD)
     assert item.revision > 0
 
 
@@ -39,7 +40,7 @@ def test_a_large_redisjson_document_is_carried_because_get_cannot_read_it(
     json_set(json_queue, "u1", LARGE)
     json_queue.push("q", "u1")
     item = Consumer(json_queue).one()
-    assert (item.what, item.text) == ("text", LARGE)
+    assert (item.source, item.text) == (Source.STORED, LARGE)
 
 
 def test_a_redisjson_document_stays_one_when_it_is_written(json_queue: Queue) -> None:

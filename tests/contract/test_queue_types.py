@@ -7,6 +7,7 @@ from redis.exceptions import ResponseError
 
 from conserver.process.messages import Blame
 from conserver.queue import host_calls
+from conserver.queue.record import Source
 from tests.queues import Consumer, Queue, document, payloads, record
 
 RETURNED, SUSPECTS = "conserver:returned:bad", "conserver:suspects:bad"
@@ -83,8 +84,11 @@ def test_a_revision_of_another_type_harms_no_neighbour(queue: Queue) -> None:
     queue.supply("q", "u1", "u2")
     queue.client.set("conserver:revision:u1", "x")
     first, second = Consumer(queue).take(2)
-    assert first.what == "type:string conserver:revision:u1"
-    assert second.what == "stored"
+    assert (first.source, first.bad_key) == (
+        Source.BAD_KEY,
+        ("conserver:revision:u1", "string"),
+    )
+    assert second.source is Source.STORED
 
 
 # ---- while an item is held -----------------------------------------------------------------------

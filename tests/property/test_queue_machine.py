@@ -32,7 +32,7 @@ from conserver.process.messages import Blame, Blamed
 from conserver.queue import calls, host_calls, operator_calls, script
 from conserver.queue.calls import ClaimLimits, Demand, Move, Settlement, Write
 from conserver.queue.operator_calls import Submission
-from conserver.queue.record import Claimed
+from conserver.queue.record import Claimed, Source
 from tests.property.queue_model import ENDS, VOID, Document, Host, Item, QueueModel
 from tests.queues import Queue, as_record, opened, payloads
 
@@ -142,16 +142,15 @@ class QueueMachine(RuleBasedStateMachine):
         return Item(item.id, item.payload, item.token, epoch=item.epoch, revision=document.revision)
 
     def _check_document(self, claimed: Claimed, item: Item) -> None:
-        what = claimed.what
         if claimed.payload[:1] == b"{":
-            assert what == "inline"
+            assert claimed.source is Source.INLINE
             return
         uuid = claimed.payload.decode()
         document = self.model.documents.setdefault(uuid, Document())
         if document.body is None:
-            assert what == "missing"
+            assert claimed.source is Source.MISSING
             return
-        assert (what, claimed.length) == ("stored", len(document.body))
+        assert (claimed.source, claimed.length) == (Source.STORED, len(document.body))
         assert claimed.text in (b"", document.body)
         self._learn(uuid, document, claimed.revision, bool(item.state))
         assert claimed.replaced == (bool(item.state) and document.replaced > item.revision)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conserver.queue.record import Progress, parse, parse_claimed
+from conserver.queue.record import Progress, Source, parse, parse_claimed
 from tests.queues import record
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1)
@@ -44,7 +44,8 @@ def test_what_is_no_record_is_refused(text: bytes) -> None:
 def test_an_entry_of_a_claim_carries_document_revision_and_etags() -> None:
     fields = [b"r", b"9", b"n", b"3", b"h", b"", b"c", b"calls", b"e:s3", b'"tag"', b"e:x:y", b"1"]
     found = parse_claimed([record("t", "u1"), b"text", b"{}", b"9", b"1", fields])
-    assert (found.what, found.text, found.revision, found.replaced) == ("text", b"{}", 9, True)
+    assert (found.source, found.text) == (Source.STORED, b"{}")
+    assert (found.revision, found.replaced) == (9, True)
     assert found.etags == {"s3": '"tag"', "x:y": "1"}
 
 

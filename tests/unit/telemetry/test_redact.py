@@ -6,7 +6,7 @@ import pytest
 
 from conserver.telemetry.redact import (
     HIDDEN,
-    Secrets,
+    hide_everywhere,
     is_secret_name,
     printable,
     redact_fields,
@@ -104,6 +104,7 @@ def test_long_texts_are_redacted_in_no_time() -> None:
     assert redact_text(urls).count(HIDDEN) == 20_000
 
 
+@pytest.mark.usefixtures("forgets_secrets")
 def test_secrets_of_the_configuration_are_hidden_wherever_they_stand() -> None:
     """Values under secret names, and what URLs carry, at every depth of the options."""
     options = {
@@ -114,20 +115,19 @@ def test_secrets_of_the_configuration_are_hidden_wherever_they_stand() -> None:
         "model": "gpt-4-turbo",
         "max_tokens": 12345678,
     }
-    secrets = Secrets()
-    secrets.add(secret_values(options))
+    hide_everywhere(secret_values(options))
     for told in ("sk-1234567", "t0ken-of-ours", "p@ssw0rd", "p%40ssw0rd", "k3y-of-tls"):
-        assert secrets.hide(f"refused: `{told}`") == f"refused: `{HIDDEN}`"
+        assert redact_text(f"refused: `{told}`") == f"refused: `{HIDDEN}`"
     for told in ("n0-secret-here", "gpt-4-turbo", "12345678", "max_tokens"):
-        assert secrets.hide(told) == told
+        assert redact_text(told) == told
 
 
+@pytest.mark.usefixtures("forgets_secrets")
 def test_short_secrets_and_plain_words_are_left_alone() -> None:
     """They stand in texts that mean something else; what is longer is hidden as a whole."""
-    secrets = Secrets()
-    secrets.add(["x1", "conserver", "", HIDDEN, "l0ngsecret", "l0ngsecret-and-more"])
+    hide_everywhere(["x1", "conserver", "", HIDDEN, "l0ngsecret", "l0ngsecret-and-more"])
     text = "conserver x1 l0ngsecret-and-more l0ngsecret"
-    assert secrets.hide(text) == f"conserver x1 {HIDDEN} {HIDDEN}"
+    assert redact_text(text) == f"conserver x1 {HIDDEN} {HIDDEN}"
 
 
 def test_texts_at_every_depth_keep_what_their_names_mean() -> None:

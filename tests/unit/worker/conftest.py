@@ -12,7 +12,7 @@ from tests.workers import SteppedWorker
 
 
 @pytest.fixture
-def make(redis_url: str) -> Iterator[Callable[..., SteppedWorker]]:
+def make(redis_url: str, forgets_secrets: None) -> Iterator[Callable[..., SteppedWorker]]:
     """Makes workers that are closed at the end."""
     with ExitStack() as stack:
         yield lambda *arguments, **settings: stack.enter_context(

@@ -658,8 +658,33 @@ def test_a_record_whose_progress_cannot_be_read_is_a_dead_letter(
     assert worker.claim() == []
     worker.flush()
     [(why, letter)] = worker.queue.reasons("in")
-    assert (why["reason"], letter.payload) == ("rejected", b"u1")
+    assert (why["reason"], letter.payload, letter.state) == ("rejected", b"u1", state)
     assert state.decode() in why["error"]
     worker.supply(1)
     worker.work()
     assert len(worker.out()) == 1
+
+
+def test_a_requeue_of_unreadable_progress_runs_all_links(make: Make) -> None:
+    worker = make(links=[link("a", nothing)])
+    worker.client.set("vcon:u1", document("u1"))
+    worker.client.rpush("conserver:returned:in", record("t1", "u1", "in", state=b'{"links":3}'))
+    assert worker.claim() == []
+    worker.flush()
+    [letter] = dead_letters.scan(worker.client, "in")
+    assert "progress in its record cannot be read" in letter.why["error"]
+    assert dead_letters.requeue(worker.client, letter) == "returned"
+    worker.work()
+    assert (worker.out(), worker.queue.dead("in")) == (["u1"], [])
+
+
+def test_unreadable_progress_that_cannot_be_dead_lettered_is_parked(make: Make) -> None:
+    worker = make()
+    state = b'{"links":3}'
+    worker.client.rpush("conserver:returned:in", record("t1", "u1", "in", state=state))
+    assert worker.claim() == []
+    worker.queue.make_key("DLQ:in", "string")
+    worker.flush()
+    worker.flush()
+    [parked] = worker.queue.parked("in")
+    assert (parked.payload, parked.state, worker.inflight) == (b"u1", state, 0)

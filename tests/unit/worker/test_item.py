@@ -7,7 +7,7 @@ import pytest
 from conserver.config.model import ChainConfig
 from conserver.errors import Rejected
 from conserver.queue.names import name_of
-from conserver.queue.record import Claimed, Progress
+from conserver.queue.record import Claimed, Progress, Source
 from conserver.vcon.document import Vcon
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route
 from tests.queues import document
@@ -20,7 +20,7 @@ def route(name: str = "main") -> Route:
 
 
 def item(text: bytes = TEXT, payload: bytes = b"u1", **fields: object) -> Item:
-    claimed = Claimed("token", 7, 1, False, 0, "in", b"", payload, "text", text)
+    claimed = Claimed("token", 7, 1, False, 0, "in", b"", payload, Source.STORED, text)
     made = Item(claimed, route(), Progress(), 0, 0.0, uuid="u1", text=text, vcon=Vcon.parse(text))
     for name, value in fields.items():
         setattr(made, name, value)

@@ -12,8 +12,10 @@ from conserver.worker.refusals import refusal
 DIED = "its worker died 3 times with nothing else to blame"
 
 
-def claimed(deaths: int = 0, note: str = "", what: str = "stored", text: bytes = b"") -> Claimed:
-    item = Claimed("token", 1, deaths, False, 0, "in", b"", b"u1", what, text, length=2000)
+def claimed(
+    deaths: int = 0, note: str = "", refused: tuple[str, str] | None = None, state: bytes = b""
+) -> Claimed:
+    item = Claimed("token", 1, deaths, False, 0, "in", state, b"u1", refused=refused)
     item.note = note.encode()
     return item
 
@@ -60,7 +62,7 @@ def test_one_death_less_is_not_too_many() -> None:
 
 
 def test_a_payload_that_was_cut_is_too_large() -> None:
-    found = refusal(claimed(what="cut"), 3, 1000)
+    found = refusal(claimed(refused=("cut", "2000")), 3, 1000)
     assert found is not None
     assert found.reason == "oversized"
     assert found.message == (
@@ -70,7 +72,7 @@ def test_a_payload_that_was_cut_is_too_large() -> None:
 
 
 def test_an_item_whose_url_has_expired_is_rejected() -> None:
-    found = refusal(claimed(what="expired", text=b"90"), 3, 1000)
+    found = refusal(claimed(refused=("expired", "90")), 3, 1000)
     assert found is not None
     assert found.reason == "rejected"
     assert found.message == (
@@ -79,7 +81,17 @@ def test_an_item_whose_url_has_expired_is_rejected() -> None:
     )
 
 
+def test_progress_that_cannot_be_read_is_shown_with_its_fault() -> None:
+    found = refusal(claimed(refused=("unreadable", "it is no object"), state=b"[\xff]"), 3, 1000)
+    assert found is not None
+    assert found.reason == "rejected"
+    assert found.message == (
+        "the progress in its record cannot be read: it is no object: [\ufffd] (a requeue runs all"
+        " its links again)"
+    )
+
+
 def test_of_two_causes_the_deaths_are_told() -> None:
-    found = refusal(claimed(3, what="cut"), 3, 1000)
+    found = refusal(claimed(3, refused=("cut", "2000")), 3, 1000)
     assert found is not None
     assert found.reason == "poison"
