@@ -3,6 +3,7 @@
 document    `Vcon`: the class that links work on. Begin here
 ids         decides whether bytes are a vCon, and finds its uuid
 content     bodies of dialogs, analyses and attachments: encodings, media types, hashes
+media       which parts are documents (PDFs, images, office files)
 indices     the members in which parts of a vCon refer to each other by position
 document_result
             the extracted text of documents (PDF, images), as API callers and callbacks get it
