@@ -1,29 +1,31 @@
-"""ClaimSchedule: when a worker claims next, and its wakeup dialogue with the coordinator.
+"""ClaimSchedule: when a worker claims, for which chains, and what it tells the coordinator.
 
 The coordinator waits at the lists (BLMOVE) for all workers of the host, and wakes an idle worker
 when an item arrives (process/wakeup.py has the messages). Because a wakeup can get lost, a worker
 also claims once per TICK_INTERVAL.
 
-    state         meaning                                               claims
-    CLAIMING      items may wait (the state at the start)               as soon as there is room
-    WOKEN         as CLAIMING; the worker owes the coordinator IDLE     as soon as there is room
+    state         meaning                                       claims for
+    CLAIMING      items may wait (the state at the start)       every chain with room
+    WOKEN         as CLAIMING; the coordinator waits for IDLE   every chain with room
                   or BUSY
-    CAUGHT_UP     the last claim left no item behind                    after a tick
-    IDLE_WAITING  as CAUGHT_UP; the coordinator may wake this worker    when woken, or after a tick
+    CAUGHT_UP     the last claim left no item behind            until the tick: chains that the last
+                                                                claim left out. Then as CLAIMING
+    IDLE_WAITING  as CAUGHT_UP; the coordinator may wake this   as CAUGHT_UP
+                  worker
 
     in state      event                                       then          sends
     any           WAKE received                               WOKEN
     not WOKEN     FINISH_FIRST received                       CLAIMING
-    WOKEN         there is no room for a claim                CLAIMING      BUSY
+    WOKEN         no chain has room                           CLAIMING      BUSY
     any           a claim left items behind                   CLAIMING      BUSY
+    any           a claim took a suspect, which runs alone    CLAIMING      BUSY
     any           a claim left none; all threads are busy     CAUGHT_UP     BUSY
     any           a claim left none; a thread is idle         IDLE_WAITING  IDLE
     CAUGHT_UP     a thread becomes idle later                 IDLE_WAITING  IDLE
-    any           a suspect starts, which runs alone          CLAIMING
 
-After a claim that saw suspects, SUSPECTS is sent as well. A claim does not ask for chains that have
-no room, so its answer does not say whether their lists have items. The coordinator therefore looks
-at the lists itself after each wakeup (list_waiters.py).
+After a claim that saw suspects, SUSPECTS is sent as well. The answer to a claim says nothing of the
+chains that it left out. So the coordinator looks at the lists itself after each wakeup
+(list_waiters.py).
 """
 
 from __future__ import annotations
@@ -59,17 +61,22 @@ class ClaimSchedule:
         """coordinator: the worker's end of the socket; None if there is no coordinator."""
         self._coordinator = coordinator
         self._tick_s = tick_s
-        self._tick_at_s = 0.0
+        self._tick_at_s = 0.0  # The past: every chain may have items.
+        self._emptied: frozenset[str] = frozenset()
+        self._has_room = True
         self._finish_first_until_s = 0.0
         self.sender = WakeupSender(coordinator)
         self.state = ClaimState.CLAIMING
         self.suspects_wait = False
 
-    def due_in_s(self, now_s: float) -> float:
-        """Seconds until the next claim; 0.0: as soon as there is room."""
-        if self.state is ClaimState.CLAIMING or self.state is ClaimState.WOKEN:
-            return 0.0
-        return max(self._tick_at_s - now_s, 0.0)
+    def due_in_s(self, now_s: float) -> float | None:
+        """Seconds until the next claim; None: as soon as there is room."""
+        tick_s = max(self._tick_at_s - now_s, 0.0)
+        return tick_s if tick_s or self._has_room else None
+
+    def emptied(self, now_s: float) -> frozenset[str]:
+        """The chains that need no claim now, because the last one left their lists empty."""
+        return self._emptied if now_s < self._tick_at_s else frozenset()
 
     def finishes_first(self, now_s: float) -> bool:
         """Whether the coordinator has ordered the worker to finish its items before it claims, so
@@ -87,6 +94,7 @@ class ClaimSchedule:
                 return
             if not message:
                 return
+            self._tick_at_s = 0.0
             if wakeup.WAKE in message:
                 self.state = ClaimState.WOKEN
                 self.sender.woken()
@@ -95,42 +103,42 @@ class ClaimSchedule:
             if wakeup.FINISH_FIRST in message:
                 self._finish_first_until_s = time.monotonic() + FINISH_FIRST_S
 
-    def no_room(self) -> None:
-        """Note that the worker cannot claim now. If it was woken, the coordinator is told and wakes
-        another worker.
+    def no_claim(self, *, has_room: bool = True, thread_idle: bool = False) -> None:
+        """Note that the worker claims nothing now.
+
+        Args:
+            has_room: some chain has room, but needs no claim.
+            thread_idle: a chain thread has no item, and could start one that arrives.
         """
+        self._has_room = has_room
         if self.state is ClaimState.WOKEN:
             self.state = ClaimState.CLAIMING
             self._send(wakeup.BUSY)
+        elif self.state is ClaimState.CAUGHT_UP and thread_idle:
+            self.state = ClaimState.IDLE_WAITING
+            self._send(wakeup.IDLE)
 
-    def claimed(self, claim: Claim, *, thread_idle: bool) -> None:
-        """Note the answer to a claim. thread_idle: a chain thread has no item, even after it."""
+    def claimed(self, claim: Claim, asked: frozenset[str], *, thread_idle: bool) -> None:
+        """Note the answer to a claim.
+
+        Args:
+            asked: the chains that it asked for.
+            thread_idle: a chain thread has no item, even after the claim.
+        """
+        self._has_room = True
         if claim.items:
             self._finish_first_until_s = 0.0
         self.suspects_wait = claim.suspects > 0
         if claim.suspects:
             self._send(wakeup.SUSPECTS)
-        if claim.more > 0:
-            self.state = ClaimState.CLAIMING
-        else:
-            self.state = ClaimState.CAUGHT_UP
-            self._tick_at_s = time.monotonic() + self._tick_s
-            if thread_idle:
-                self.thread_idle()
-                return
-        self._send(wakeup.BUSY)
-
-    def thread_idle(self) -> None:
-        """Tell the coordinator that a chain thread has no item, so that it may wake this worker."""
-        if self.state is ClaimState.CAUGHT_UP:
-            self.state = ClaimState.IDLE_WAITING
-            self._send(wakeup.IDLE)
-
-    def suspect_starts(self) -> None:
-        """Note that a suspect runs: the next claim is due as soon as it has left. (While a suspect
-        is held, HeldItems.is_full prevents claims.)
-        """
-        self.state = ClaimState.CLAIMING
+        took_suspect = bool(claim.items) and claim.items[0].suspect
+        if claim.more > 0 or took_suspect:
+            self.state, self._tick_at_s = ClaimState.CLAIMING, 0.0
+            self._send(wakeup.BUSY)
+            return
+        self._tick_at_s, self._emptied = time.monotonic() + self._tick_s, asked
+        self.state = ClaimState.IDLE_WAITING if thread_idle else ClaimState.CAUGHT_UP
+        self._send(wakeup.IDLE if thread_idle else wakeup.BUSY)
 
     def _send(self, message: bytes) -> None:
         self.sender.send_later(message, time.monotonic())

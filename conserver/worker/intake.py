@@ -82,8 +82,6 @@ class Intake:
         self.schedule = ClaimSchedule(boot.coordinator, boot.settings.tick_interval_ms / 1000)
         self._complaints = Complaints(self._log)
         self.claims = 0
-        self._asked_chains: frozenset[str] = frozenset()  # The last claim asked for these.
-        self._waits_for_room = False
         self._limits = calls.ClaimLimits(
             etags=int(any(route.storages for route in routes.all)),
             payload_bytes=boot.settings.max_payload_bytes,
@@ -154,46 +152,39 @@ class Intake:
 
     def next_claim_s(self, now_s: float) -> float | None:
         """Seconds until the next claim; None if the worker waits for room."""
-        held_back_s = self._rates.due_in_s(now_s)
-        if self._waits_for_room:
-            return held_back_s
-        due_s = self.schedule.due_in_s(now_s)
-        return due_s if held_back_s is None else min(due_s, held_back_s)
+        times_s = (self.schedule.due_in_s(now_s), self._rates.opens_in_s(now_s))
+        return min((one for one in times_s if one is not None), default=None)
 
     def claim(self) -> bool:
-        """Claim as many items as there is room for, if a claim is due.
+        """Make a claim if the worker has room and items may wait.
 
         Returns:
             False if the worker's registration is void. The worker must end then.
         """
         now_s = time.monotonic()
         if self._held.is_full or (self._held and self.schedule.finishes_first(now_s)):
-            self._waits_for_room = True
-            self.schedule.no_room()
+            self.schedule.no_claim(has_room=False)
             return True
-        due = self._rates.let_go(now_s) or self.schedule.due_in_s(now_s) <= 0.0
-        idle_threads = self._work_queue.idle_threads
-        newly_idle = self.schedule.state is ClaimState.CAUGHT_UP and idle_threads > 0
-        if not (due or newly_idle or self._waits_for_room or not self._asked_all_chains):
-            return True  # nothing has changed since the last turn
-        room = self.prefetch.limits(len(self._held), self._held.free_slots)
-        room = self._rates.claimable(room, now_s, self._held.by_token.values())
-        self._waits_for_room = not room
-        room |= self._notifiers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
-        if not due and room.keys() <= self._asked_chains:
-            # Nothing to claim: the last claim emptied the lists of these chains. If a thread is
-            # idle, tell the coordinator, which wakes this worker for the next item.
-            if idle_threads:
-                self.schedule.thread_idle()
+        emptied = self.schedule.emptied(now_s)
+        thread_idle = self._work_queue.idle_threads > 0
+        if emptied and self._chains <= emptied:
+            self.schedule.no_claim(thread_idle=thread_idle)
             return True
-        if not room:
-            self.schedule.no_room()
+        room = self._room(now_s)
+        if room.keys() <= emptied:
+            self.schedule.no_claim(has_room=bool(room), thread_idle=thread_idle)
             return True
         return self._claim(room)
 
+    def _room(self, now_s: float) -> dict[str, int]:
+        """Chain -> how many items to ask for on each of its lists; only chains with room."""
+        room = self.prefetch.limits(len(self._held), self._held.free_slots)
+        room = self._rates.claimable(room, now_s, self._held.by_token.values())
+        woken = self.schedule.state is ClaimState.WOKEN
+        return room | self._notifiers.room(now_s, woken=woken)
+
     def _claim(self, room: dict[str, int]) -> bool:
-        """Make one claim. room: chain -> how many items to ask for on each of its lists."""
-        self._asked_chains = frozenset(room)
+        """Make one claim. room: see _room. Returns what `claim` returns."""
         self.claims += 1
         limits = self._limits._replace(
             most=min(calls.BATCH_ITEMS, max(room.values())),
@@ -230,14 +221,9 @@ class Intake:
         if asks_for_notifications:
             found = any(one.list == keys.NOTIFICATIONS for one in claim.items)
             self._notifiers.looked(time.monotonic(), found=found)
-        self.schedule.claimed(claim, thread_idle=self._work_queue.idle_threads > 0)
-        if self._held.suspect is not None:
-            self.schedule.suspect_starts()
+        thread_idle = self._work_queue.idle_threads > 0
+        self.schedule.claimed(claim, frozenset(room), thread_idle=thread_idle)
         return True
-
-    @property
-    def _asked_all_chains(self) -> bool:
-        return self._asked_chains.issuperset(self._chains)
 
     # ---- claimed items ---------------------------------------------------------------------------
 

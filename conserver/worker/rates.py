@@ -2,16 +2,20 @@
 
 A rate slot is a moment that is reserved for one item. If an item comes to a link with a rate and
 has no slot, its chain thread ends the run with the outcome RATE. The worker loop then reserves
-slots in Redis for all such items, in one call per rate. An item whose slot is now goes back to the
-chain threads. An item whose slot is later is parked until then, and its record keeps the slot. So
-no thread waits for a slot. Redis gives no slot that is more than AHEAD_S away, unless it is the
-first free slot of a slow rate. An item that gets no slot is parked until it is to ask again.
+slots in Redis for all such items, in one call per rate. What follows:
 
-A worker parks at most as many items of a chain as the chain has slots in SHARE_S. While it has that
-many parked, it claims nothing of the chain, so that the other items keep their order in their list.
-When a parked item is due, the worker claims again: the item is then in `returned`, from which
-claims take before they take new items. If the worker dies, its parked items are due within seconds,
-and other workers claim them.
+    the slot is now           the item goes back to the chain threads
+    the slot is later         the item is parked until then; its record keeps the slot
+    Redis gave no slot        the item is parked until it is to ask again
+
+So no thread waits for a slot. A chain is closed while no claim asks for its items:
+
+    for a rate          while the worker has parked as many of the chain's items as the chain has
+                        slots in SHARE_S, so that the other items keep their order in their list
+    for a throttle      see `throttled`
+
+A parked item that is due is in `returned`, from which claims take first. Any worker may claim it,
+also if the worker that parked it has died.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from conserver.config.rates import rate_per_s
@@ -67,6 +71,20 @@ def rate_of(kind: str, name: str, text: str | None, burst: int | None) -> Rate |
     return Rate(f"{kind}:{name}", text, 1_000_000 / per_s, burst or max(1, math.ceil(per_s)))
 
 
+@dataclass(slots=True)
+class _RatedChain:
+    """The slots that this worker uses of a chain with a rate.
+
+    share: how many slots the chain has in SHARE_S. before: how many held items need no slot yet,
+    because threads may run links before the rated one: one item per thread; 0 if the first link has
+    the rate. back_s: a heap of the times at which parked items are back in their list.
+    """
+
+    share: int
+    before: int
+    back_s: list[float] = field(default_factory=list)
+
+
 class Rates:
     """Reserves rate slots for items. Used by the worker loop only."""
 
@@ -83,19 +101,15 @@ class Rates:
         self._redis = redis
         self._complaints = complaints
         self._asking: dict[Rate, list[Item]] = {}
-        self._held_back: dict[str, float] = {}  # chain -> until when no claim asks for its items
-        self._ahead = {  # chain -> how many slots it has in SHARE_S
-            route.name: _slots_in(SHARE_S, rates) for route in routes if (rates := _rates_of(route))
-        }
-        # chain -> how many held items need no slot yet, because threads may run links before the
-        # rated one: one item per thread; 0 if the first link has the rate
-        self._before = {
-            route.name: 0 if route.rate or route.names[0] in route.rates else threads
+        self._throttled: dict[str, float] = {}  # chain -> when it opens
+        self._rated = {
+            route.name: _RatedChain(
+                _slots_in(SHARE_S, rates),
+                0 if route.rate or route.names[0] in route.rates else threads,
+            )
             for route in routes
-            if route.name in self._ahead
+            if (rates := _rates_of(route))
         }
-        self._due_s: dict[str, list[float]] = {chain: [] for chain in self._ahead}  # heaps
-        self._full: set[str] = set()  # chains with as many parked items as `_ahead` allows
 
     def ask(self, item: Item, rate: Rate) -> None:
         """Queue an item for which the next `flush` is to reserve a slot of a rate."""
@@ -122,8 +136,9 @@ class Rates:
                 others = [one for one in item.progress.rate_slots if one != AGAIN + rate.name]
                 item.progress.rate_slots = [*others, slot]
                 found.append((item, rate, abs(wait_s)))
-                if wait_s and item.route.name in self._due_s:
-                    heapq.heappush(self._due_s[item.route.name], now_s + abs(wait_s))
+                if wait_s and item.route.name in self._rated:
+                    back_s = now_s + abs(wait_s) + COME_BACK_S
+                    heapq.heappush(self._rated[item.route.name].back_s, back_s)
         return found
 
     def tell_throttles(self) -> None:
@@ -135,18 +150,14 @@ class Rates:
                 self._complaints.tell(answer[1].decode(), answer[2].decode())
 
     def throttled(self, item: Item, link: str, wait_s: float, now_s: float) -> None:
-        """Claim little from a chain for a while if the throttled link, which is next for the item,
-        is the first of the chain.
+        """Close the item's chain for a while if its first link is the throttled one.
 
         The chain's other items would only be parked as well. But some of them may owe only
-        storages, so the worker claims from the chain once per LOOK_S.
+        storages, so the chain opens once per LOOK_S.
         """
-        if link == item.route.names[0]:
-            self._hold_back(item, min(wait_s, LOOK_S + AHEAD_S), now_s)
-
-    def _hold_back(self, item: Item, wait_s: float, now_s: float) -> None:
-        if wait_s > AHEAD_S:
-            self._held_back[item.route.name] = now_s + wait_s - AHEAD_S
+        closed_s = min(wait_s - AHEAD_S, LOOK_S)
+        if link == item.route.names[0] and closed_s > 0:
+            self._throttled[item.route.name] = now_s + closed_s
 
     def slow_down(self, rate: Rate, after_s: float) -> None:
         """Let Redis give no slot of this rate for after_s, because a server has asked for that."""
@@ -157,54 +168,39 @@ class Rates:
         )
 
     def claimable(self, room: dict[str, int], now_s: float, held: Iterable[Item]) -> dict[str, int]:
-        """Reduce a claim's room (chain -> items). Chains that are held back are left out. A chain
-        with a rate gets no more than the slots that are left. held: the worker's items.
+        """Reduce a claim's room (chain -> items). Closed chains are left out. A chain with a rate
+        gets no more than the slots that are left. held: the worker's items.
         """
-        if not (self._held_back or self._ahead):
-            return room
+        closed = self._closed(now_s)
         found = {}
         for chain, most in room.items():
-            if chain in self._held_back:
+            if chain in closed:
                 continue
-            left = self._slots_left(chain, now_s, held) if chain in self._ahead else most
+            left = most
+            if rated := self._rated.get(chain):
+                coming = sum(one.route.name == chain and _will_need_slot(one) for one in held)
+                left = rated.share - len(rated.back_s) - max(coming - rated.before, 0)
             if left > 0:
                 # A list waiter may have put a new item into `returned`, ahead of a parked item that
                 # is due. Ask for one more, so that this one is claimed, too.
                 found[chain] = min(most, left + 1)
         return found
 
-    def _slots_left(self, chain: str, now_s: float, held: Iterable[Item]) -> int:
-        due_s = self._due_s[chain]
-        while due_s and due_s[0] <= now_s:
-            heapq.heappop(due_s)
-        left = self._ahead[chain] - len(due_s)
-        if left <= 0:
-            self._full.add(chain)
-            return 0
-        self._full.discard(chain)
-        coming = sum(item.route.name == chain and _will_need_slot(item) for item in held)
-        return left - max(coming - self._before[chain], 0)
+    def opens_in_s(self, now_s: float) -> float | None:
+        """Seconds until a closed chain opens; None if no chain is closed."""
+        opens_s = min(self._closed(now_s).values(), default=None)
+        return None if opens_s is None else opens_s - now_s
 
-    def let_go(self, now_s: float) -> bool:
-        """Stop holding back the chains that are due. Returns whether there were any."""
-        if not (self._held_back or self._full):
-            return False
-        due = [name for name, until_s in self._held_back.items() if until_s <= now_s]
-        for name in due:
-            del self._held_back[name]
-        returned = {name for name in self._full if self._come_back_s(name) <= now_s}
-        self._full -= returned
-        return bool(due or returned)
-
-    def due_in_s(self, now_s: float) -> float | None:
-        """Seconds until a chain that is held back is due; None if no chain is held back."""
-        if not (self._held_back or self._full):
-            return None
-        times_s = [*self._held_back.values(), *map(self._come_back_s, self._full)]
-        return max(min(times_s) - now_s, 0.0)
-
-    def _come_back_s(self, chain: str) -> float:
-        return self._due_s[chain][0] + COME_BACK_S
+    def _closed(self, now_s: float) -> dict[str, float]:
+        """Chain -> when it opens; only the chains that are closed."""
+        closed = {name: opens_s for name, opens_s in self._throttled.items() if opens_s > now_s}
+        for name, rated in self._rated.items():
+            back_s = rated.back_s
+            while back_s and back_s[0] <= now_s:
+                heapq.heappop(back_s)
+            if len(back_s) >= rated.share:
+                closed[name] = max(closed.get(name, 0.0), back_s[0])
+        return closed
 
     def _slots(self, rate: Rate, wanted: int) -> list[float] | None:
         """For each wanted slot the seconds until it. A negative number says that no slot was given,

@@ -70,7 +70,6 @@ class Hosts:
         return Rates(redis, complaints, Throttles(), [self.route])
 
     def _turn(self, rates: Rates) -> None:
-        rates.let_go(self.now_s)
         for _ in range(rates.claimable({"main": 256}, self.now_s, ()).get("main", 0)):
             if self.returned:
                 item = self.returned.popleft()

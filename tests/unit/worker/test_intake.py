@@ -483,6 +483,19 @@ def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> Non
     assert worker.inflight == 3, "the others follow at once"
 
 
+def test_a_worker_with_a_suspect_is_busy_although_a_thread_is_idle(make: Make) -> None:
+    # Regression: it sent IDLE, was woken for the next item, and answered BUSY.
+    worker = make(tick_interval_ms=HOUR_MS)
+    worker.queue.suspect("bad", "in", deaths=3)  # It is refused, so no thread gets it.
+    worker.claim_if_due()
+    worker.claim_if_due()
+    assert worker.work_queue.idle_threads == 1
+    assert worker.sent_to_coordinator() == [wakeup.BUSY]
+    worker.flush()
+    worker.claim_if_due()
+    assert worker.sent_to_coordinator() == [wakeup.IDLE]
+
+
 def test_nothing_is_claimed_beside_a_suspect_although_redis_has_forgotten_it(make: Make) -> None:
     """A failover has undone its claim: for Redis this worker is like any other."""
     worker = make(tick_interval_ms=HOUR_MS)
