@@ -15,7 +15,9 @@ from conserver.queue.record import Claimed, parse_claimed
 from conserver.queue.script import Call
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""Most bytes of documents that are read in one call."""
+"""Most bytes of documents that are read in one call. In a claim, a byte of a pushed document counts
+as four (see claim.lua), and the last item may exceed the limit.
+"""
 SCRIPT_BYTES = 1024 * 1024
 """Most bytes of documents in one call of a script; a larger document is sent by itself. 1 MiB
 blocks Redis for 2.3 ms.

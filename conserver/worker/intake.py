@@ -1,12 +1,9 @@
 """Intake: claims items from Redis and prepares them for the chain threads.
 
-1. Prefetch: a claim takes at most N items from each list. N is the larger of two numbers: what the
-   threads of the list's chain finish in about 100 ms, and the idle threads that may run the chain
-   (prefetch.py). So threads seldom wait for Redis. In total a claim takes at most the largest N,
-   because the chains share the threads.
-2. Backpressure: the worker claims nothing while it holds 256 items or 64 MiB of documents
-   (held_items.py), while it runs a suspect, and while it finishes its items so that it can run a
-   suspect (claim_schedule.py). It claims nothing for a chain that has enough items queued.
+1. claim_schedule.py says which chains a claim is due for, prefetch.py and rates.py say how many
+   items it asks for.
+2. The worker claims nothing while it is full or runs a suspect (held_items.py), and while it
+   finishes its items so that it can run a suspect (claim_schedule.py).
 3. The intake reads the documents of claimed items (document_loader.py) and hands the items to the
    chain threads. If an earlier worker has finished an item's links, the item is stored instead.
 4. A suspect runs alone. The intake marks it as started in Redis before it reads the document.
@@ -167,7 +164,7 @@ class Intake:
             return True
         emptied = self.schedule.emptied(now_s)
         thread_idle = self._work_queue.idle_threads > 0
-        if emptied and self._chains <= emptied:
+        if emptied and self._chains <= emptied:  # Most turns end here, so no room is computed.
             self.schedule.no_claim(thread_idle=thread_idle)
             return True
         room = self._room(now_s)

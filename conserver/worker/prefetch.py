@@ -1,9 +1,16 @@
-"""Prefetch: how many items a worker asks for on each list of a chain.
+"""Prefetch: how many items a claim asks for on each list of a chain.
 
-Of each chain a worker wants as many items as its threads finish within HORIZON_S, by the measured
-durations of the chain's items, and at least as many as its idle threads can start. So it claims
-fast items in large batches, and leaves slow items to other workers. If more than half of the wanted
-number is queued in the worker already, it claims none of the chain.
+1. As many as the chain's threads finish within HORIZON_S, by the measured durations of its items.
+   One item while none is measured.
+2. At least one item per idle thread that may run the chain.
+3. None while more than half of that number is queued in the worker.
+4. None while no thread is free for the chain, and none will be soon. The item would wait here,
+   where no other worker can run it.
+5. None while the worker runs items and has room neither for all of them nor for CLAIM_MIN.
+
+So a worker claims fast items in large batches, and leaves slow items to other workers. In total a
+claim takes at most the largest of the numbers, because the chains share the threads. rates.py may
+lower a number. The bounds of one claim are in queue/calls.py, those of a worker in held_items.py.
 """
 
 from __future__ import annotations
@@ -11,10 +18,8 @@ from __future__ import annotations
 from conserver.worker.pool import ChainPool
 
 HORIZON_S = 0.1
-SMALL_CLAIM = 32
-"""A worker that runs items claims of a chain only if it has room for 32 items, or for all that it
-wants of the chain if that is fewer. A claim of a few items costs nearly as much as one of many.
-"""
+CLAIM_MIN = 32
+"""A claim of a few items costs nearly as much as one of 32."""
 
 
 class ItemDurations:
@@ -50,10 +55,7 @@ class Prefetch:
         self.durations = ItemDurations()
 
     def limits(self, held: int, free_slots: int) -> dict[str, int]:
-        """Chain -> how many items to claim from each of its lists; only chains that have room.
-
-        In total Intake claims at most the largest of these numbers, not their sum, because the
-        chains share the threads.
+        """Chain -> how many items to claim from each of its lists; only chains with room.
 
         Args:
             held: how many items the worker holds.
@@ -67,17 +69,14 @@ class Prefetch:
             startable = min(idle, threads - queue.running[name])
             if startable > 0:
                 most = max(most, startable)
-                ahead = queue.queued(name)  # items of other chains do not use these threads
+                ahead = queue.queued(name)  # Items of other chains do not use these threads.
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
-                # No thread that may run this chain is free, and none will be soon: its items are
-                # slow or not measured yet, or slow items occupy the threads. An item that is
-                # claimed now would wait here, where no other worker can run it.
-                continue
+                continue  # rule 4: its items are slow or not measured, or slow items run
             else:
                 ahead = queued
             if ahead * 2 > most:
-                continue
-            if free_slots < min(most, SMALL_CLAIM) and held > queued:
-                continue
+                continue  # rule 3
+            if free_slots < min(most, CLAIM_MIN) and held > queued:
+                continue  # rule 5
             limits[name] = min(most, free_slots)
         return limits

@@ -75,9 +75,10 @@ def rate_of(kind: str, name: str, text: str | None, burst: int | None) -> Rate |
 class _RatedChain:
     """The slots that this worker uses of a chain with a rate.
 
-    share: how many slots the chain has in SHARE_S. before: how many held items need no slot yet,
-    because threads may run links before the rated one: one item per thread; 0 if the first link has
-    the rate. back_s: a heap of the times at which parked items are back in their list.
+    share: how many slots the chain has in SHARE_S. before: so many held items take no part of the
+    share, so that the threads have work in the links before the rated one: one per thread; 0 if the
+    first link has the rate. back_s: a heap of the times at which parked items are back in their
+    list.
     """
 
     share: int

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conserver.queue.script import Call
-from conserver.worker.rates import SHARE_S, Rate, Rates
+from conserver.worker.rates import AHEAD_S, COME_BACK_S, LOOK_S, SHARE_S, Rate, Rates
 from conserver.worker.throttles import Throttles
 from tests.queues import Queue
 
@@ -131,3 +131,39 @@ def test_a_rate_of_a_few_an_hour_misses_no_slot(queue: Queue) -> None:
     hosts.pass_time(600)
     assert len(hosts.ran_s) in (10, 11)
     assert hosts.most_parked <= 4
+
+
+def test_a_closed_chain_opens_when_the_first_parked_item_is_back(queue: Queue) -> None:
+    hosts = Hosts(queue, rate(1), workers=1, waiting=10)
+    hosts.pass_time(STEP_S)
+    [rates] = hosts.claims
+    began_s = hosts.now_s
+    assert (len(hosts.ran_s), len(hosts.parked)) == (1, 1)
+    assert rates.claimable({"main": 256, "other": 7}, began_s, ()) == {"other": 7}
+    assert rates.opens_in_s(began_s) == pytest.approx(60 + COME_BACK_S, abs=0.01)
+    # Another link of the chain has a faster rate: its slot comes later, with an earlier time.
+    quick = Rate("link:quick", "6/min", 10_000_000, 1)
+    for _ in range(2):
+        item: Any = SimpleNamespace(route=hosts.route, progress=SimpleNamespace(rate_slots=[]))
+        rates.ask(item, quick)
+    assert [wait_s for _, _, wait_s in rates.flush(began_s)] == pytest.approx([0, 10], abs=0.01)
+    opens_s = rates.opens_in_s(began_s)
+    assert opens_s == pytest.approx(10 + COME_BACK_S, abs=0.01)
+    assert rates.claimable({"main": 256}, began_s + 10, ()) == {}, "it is not in its list yet"
+
+
+def test_a_chain_whose_first_link_is_throttled_opens_once_per_look(queue: Queue) -> None:
+    hosts = Hosts(queue, rate(1), workers=1, waiting=0)
+    [rates] = hosts.claims
+    item: Any = SimpleNamespace(route=hosts.route)
+    for link, wait_s, closed_s in (
+        ("second", 3600.0, None),
+        ("asr", AHEAD_S, None),
+        ("asr", AHEAD_S + 1, 1.0),
+        ("asr", 3600.0, LOOK_S),
+    ):
+        rates.throttled(item, link, wait_s, 0.0)
+        assert rates.opens_in_s(0.0) == closed_s
+        assert ("main" in rates.claimable({"main": 9}, 0.0, ())) is (closed_s is None)
+    assert rates.opens_in_s(LOOK_S) is None
+    assert "main" in rates.claimable({"main": 9}, LOOK_S, ())
