@@ -19,6 +19,7 @@ from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.http.api.multiplexed import Multiplexed
 from conserver.http.api.subscriptions import Subscriptions
+from conserver.operations import items, jobs, lists
 from conserver.operations.background import Operations
 from conserver.operations.documents import StorageReader
 from conserver.operations.tokens import Keyring
@@ -118,6 +119,25 @@ class Context:
         from redis import Redis
 
         return Redis(connection_pool=self.pool)
+
+    def pause(self, name: str, actor: str) -> None:
+        """Pause a list; see lists.pause."""
+        lists.pause(self._client, [name], actor=actor, configured=self.config.ingress)
+
+    def resume(self, name: str, actor: str) -> bool:
+        """Resume a list; see lists.resume. Returns whether it was paused."""
+        configured = self.config.ingress
+        return bool(lists.resume(self._client, [name], actor=actor, configured=configured).resumed)
+
+    def cancel_vcon(self, uuid: str, actor: str) -> items.Cancelled:
+        """Cancel all items of a vCon; see items.cancel."""
+        configured, keep_s = self.config.ingress, self.settings.orphan_expiry_s
+        return items.cancel(self._client, uuid, actor=actor, configured=configured, keep_s=keep_s)
+
+    def cancel_job(self, job: str, actor: str) -> None:
+        """Cancel a job; see jobs.cancel."""
+        configured, keep_s = self.config.ingress, self.settings.orphan_expiry_s
+        jobs.cancel(self._client, job, actor=actor, configured=configured, keep_s=keep_s)
 
     async def transfer(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a call that may move a whole recording, in a thread pool used for nothing else."""

@@ -178,18 +178,7 @@ async def cancel(
         raise ProblemError(403, "to cancel another's job needs the role `operate`", "role-missing")
     if found.ended:
         raise ProblemError(409, f"the job has ended already: {found.status}", "job-ended")
-    await asyncio.to_thread(_cancel, context, found, token.name)
+    await asyncio.to_thread(context.cancel_job, found.id, token.name)
     again = await submitting.visible_job(context, token, job)
     view = job_view(again, request.scope.get("root_path", ""))
     return Response(view.model_dump_json(), 202, {}, "application/json")
-
-
-def _cancel(context: Context, job: Job, actor: str) -> None:
-    with context.client() as client:
-        operations.cancel(
-            client,
-            job.id,
-            actor=actor,
-            configured=context.config.ingress,
-            keep_s=context.settings.orphan_expiry_s,
-        )

@@ -184,7 +184,7 @@ def pause(
     context = context_of(request)
     with context.client() as client:
         submitting.served_list(context, client, token, name)
-        lists.pause(client, [name], actor=token.name)
+        context.pause(name, token.name)
         return _one(context, client, token, name)
 
 
@@ -200,7 +200,7 @@ def resume(
     with context.client() as client:
         if name not in lists.paused(client):
             submitting.served_list(context, client, token, name)
-        lists.resume(client, [name], actor=token.name, configured=context.config.ingress)
+        context.resume(name, token.name)
         found = [one for one in states(context, client, token) if one.name == name]
     return found[0] if found else _empty(name)
 

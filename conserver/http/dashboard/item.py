@@ -20,7 +20,7 @@ from conserver.http.api.problems import ProblemError
 from conserver.http.dashboard import call
 from conserver.http.dashboard.pages import Pages, Values, Visit, quoted
 from conserver.http.dashboard.timeline import Bar, timeline
-from conserver.operations import documents, items, lists
+from conserver.operations import documents, lists
 from conserver.operations import jobs as job_operations
 from conserver.operations import story as stories
 from conserver.operations.story import Story
@@ -101,14 +101,7 @@ def cancel(visit: Visit) -> Response:
         )
     if visit.token.lists:
         raise ProblemError(403, "your token is for some lists only: cancel its job", "role-missing")
-    with visit.client() as client:
-        done = items.cancel(
-            client,
-            uuid,
-            actor=visit.token.name,
-            configured=visit.context.config.ingress,
-            keep_s=visit.context.settings.orphan_expiry_s,
-        )
+    done = visit.context.cancel_vcon(uuid, visit.token.name)
     text = f"Cancelled: {done.total}" + (f" ({done.running} still running)" if done.running else "")
     return visit.to(f"items/{uuid}", said=text if done.total else "There was nothing to cancel.")
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from conserver.http.api.problems import ProblemError
 from conserver.http.dashboard import overview, pasts
 from conserver.http.dashboard.pages import Pages, Values, Visit, quoted
-from conserver.operations import contents, dead_letters, items, jobs, lists
+from conserver.operations import contents, dead_letters, items, jobs
 from conserver.operations.dead_letters import Filter
 from conserver.operations.overview import Overview
 
@@ -56,9 +56,7 @@ def show(visit: Visit) -> Values:
 def pause(visit: Visit) -> Response:
     """Pauses a list: workers claim nothing from it."""
     name = visit.check_list(visit.name("name"))
-    with visit.client() as client:
-        configured = visit.context.config.ingress
-        lists.pause(client, [name], actor=visit.token.name, configured=configured)
+    visit.context.pause(name, visit.token.name)
     return _back(visit, name, f"{name} is paused. What was taken before goes on to its end.")
 
 
@@ -66,10 +64,7 @@ def pause(visit: Visit) -> Response:
 def resume(visit: Visit) -> Response:
     """Resumes a list."""
     name = visit.check_list(visit.name("name"))
-    with visit.client() as client:
-        configured = visit.context.config.ingress
-        actor = visit.token.name
-        resumed = lists.resume(client, [name], actor=actor, configured=configured).resumed
+    resumed = visit.context.resume(name, visit.token.name)
     text = f"{name} is taken from again." if resumed else f"{name} was not paused."
     return _back(visit, name, text)
 
@@ -103,18 +98,15 @@ def cancel(visit: Visit) -> Response:
     """Cancels a vCon or a job."""
     name = visit.check_list(visit.name("name"))
     uuid, job = str(visit.form.get("uuid", "")), str(visit.form.get("job", ""))
-    configured, keep_s = visit.context.config.ingress, visit.context.settings.orphan_expiry_s
-    with visit.client() as client:
-        if job:
+    if job:
+        with visit.client() as client:
             visit.check_list(jobs.get(client, job).list)
-            jobs.cancel(client, job, actor=visit.token.name, configured=configured, keep_s=keep_s)
-            return _back(visit, name, f"The job {job} is cancelled.")
-        if visit.token.lists:
-            # The vCon may also wait on lists that this visitor may not use.
-            raise ProblemError(403, "a token that is restricted to lists cancels jobs, not vCons")
-        total = items.cancel(
-            client, uuid, actor=visit.token.name, configured=configured, keep_s=keep_s
-        ).total
+        visit.context.cancel_job(job, visit.token.name)
+        return _back(visit, name, f"The job {job} is cancelled.")
+    if visit.token.lists:
+        # The vCon may also wait on lists that this visitor may not use.
+        raise ProblemError(403, "a token that is restricted to lists cancels jobs, not vCons")
+    total = visit.context.cancel_vcon(uuid, visit.token.name).total
     return _back(visit, name, f"{total} item{'s' * (total != 1)} of {uuid} cancelled.")
 
 
