@@ -16,6 +16,15 @@ ConfigFile = Annotated[
         help="The configuration; overrides CONSERVER_CONFIG_FILE.",
     ),
 ]
+
+
+def number(*names: str, help_: str, show_default: bool = False) -> Any:
+    """An option that takes a number, 0 to 10^9."""
+    return typer.Option(
+        *names, metavar="N", min=0, max=10**9, help=help_, show_default=show_default
+    )
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
 ListNames = Annotated[
     list[str] | None, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
@@ -27,10 +36,7 @@ Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
 Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
 Everything = Annotated[bool, typer.Option("--all", help="All; needed if no filter is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
-Limit = Annotated[
-    int,
-    typer.Option("--limit", metavar="N", min=0, max=10**9, help="At most so many; 0: all."),
-]
+Limit = Annotated[int, number("--limit", help_="At most so many; 0: all.", show_default=True)]
 
 
 def typer_app(help_: str | None = None) -> typer.Typer:

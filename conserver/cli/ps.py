@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from conserver.cli.arguments import AsJson, ConfigFile, examples, typer_app
+from conserver.cli.arguments import AsJson, ConfigFile, examples, number, typer_app
 from conserver.cli.environment import load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.errors import EXIT_FAILURE
@@ -24,17 +24,7 @@ app = typer_app()
 @app.command(epilog=examples("ps", "ps --host box-1 --worker 2 --json"))
 def ps(
     host: Annotated[str, typer.Option("--host", metavar="NAME", help="Only of this host.")] = "",
-    worker: Annotated[
-        int,
-        typer.Option(
-            "--worker",
-            "-w",
-            metavar="N",
-            min=0,
-            show_default=False,
-            help="Only of workers with this number.",
-        ),
-    ] = 0,
+    worker: Annotated[int, number("--worker", "-w", help_="Only of workers with this number.")] = 0,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from conserver.cli.arguments import AsJson, examples, typer_app
+from conserver.cli.arguments import AsJson, examples, number, typer_app
 from conserver.cli.environment import load_settings
 from conserver.cli.output import Output, note
 from conserver.config.setting_types import parse_size
@@ -23,24 +23,10 @@ TokensFile = Annotated[
 ]
 TokenName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 JobsAtOnce = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=10**9,
-        metavar="N",
-        show_default=False,
-        help="Most jobs unfinished at once; default: CONSERVER_API_JOBS_AT_ONCE.",
-    ),
+    int, number(help_="Most jobs unfinished at once; default: CONSERVER_API_JOBS_AT_ONCE.")
 ]
 JobsPerMinute = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=10**9,
-        metavar="N",
-        show_default=False,
-        help="Most jobs submitted in a minute; default: CONSERVER_API_JOBS_PER_MINUTE.",
-    ),
+    int, number(help_="Most jobs submitted in a minute; default: CONSERVER_API_JOBS_PER_MINUTE.")
 ]
 BytesPerDay = Annotated[
     str,

@@ -19,6 +19,7 @@ from conserver.http.api import submitting
 from conserver.http.api.problems import ProblemError
 from conserver.http.dashboard import call
 from conserver.http.dashboard.pages import Pages, Values, Visit, quoted
+from conserver.http.dashboard.snapshots import FOR_EVER_S
 from conserver.http.dashboard.timeline import Bar, timeline
 from conserver.operations import documents, lists
 from conserver.operations import jobs as job_operations
@@ -29,7 +30,6 @@ from conserver.telemetry.redact import redact_text
 pages = Pages()
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_FOR_EVER_S = 1e9
 _COSTLY = 20
 """The least pause between two readings of a story, as a multiple of the time of a reading, because
 a reading searches all lists.
@@ -150,7 +150,7 @@ def _story(visit: Visit, uuid: str) -> Story:
             found = stories.read(client, mine, uuid, job if submitting.is_job_id(job) else "")
         return found, time.monotonic() - began_s
 
-    took_s = dashboard.snapshots.get((*key, "took"), _FOR_EVER_S, lambda: [0.0])
+    took_s = dashboard.snapshots.get((*key, "took"), FOR_EVER_S, lambda: [0.0])
     max_age_s = -1.0 if visit.said else max(0.9, took_s[0] * _COSTLY)  # Read again after an action.
     story, took_s[0] = dashboard.snapshots.get(key, max_age_s, read)
     found: Story = story

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 KEPT_MAX = 256
+FOR_EVER_S = 1e9
+"""A `max_age_s` for values that never change."""
 
 Result = TypeVar("Result")
 

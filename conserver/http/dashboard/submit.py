@@ -16,6 +16,7 @@ from conserver.http.api.problems import ProblemError
 from conserver.http.api.submitting import Wish
 from conserver.http.dashboard.item import may_see_payload
 from conserver.http.dashboard.pages import Pages, Values, Visit
+from conserver.http.dashboard.snapshots import FOR_EVER_S
 from conserver.media.transcription.transcript import transcripts_of
 from conserver.operations import audit, documents
 from conserver.operations import jobs as operations
@@ -30,7 +31,6 @@ FILES_MAX = 50
 NAME = "name"
 """The field of a job's hash with the name of its file."""
 _SAID_CHARS = 400
-_FOR_EVER_S = 1e9
 
 
 @pages.get("/submit", role="submit", nav="Submit")
@@ -105,7 +105,7 @@ def _row(visit: Visit, job: Job) -> dict[str, Any]:
     }
     if job.status == "completed" and may_see_payload(visit):
         row["subject"], row["said"] = visit.dashboard.snapshots.get(
-            ("said", job.id, job.seq), _FOR_EVER_S, lambda: _said(visit, job.uuid)
+            ("said", job.id, job.seq), FOR_EVER_S, lambda: _said(visit, job.uuid)
         )
         row["silent"] = not row["said"]
     return row
