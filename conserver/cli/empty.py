@@ -96,10 +96,9 @@ def empty(
                 note("nothing was taken out")
                 return EXIT_FAILURE
         last = waiting.last_of(steps(dry=dry_run))
-        none = "" if last.matching else waiting.none_text(client, wanted, "waits", configured)
     told = {"taken_out": last.done, "dry_run": dry_run}
     text = "would be taken out" if dry_run else "taken out"
-    return waiting.end(Output(as_json=json), wanted, last, told, text, none)
+    return waiting.end(Output(as_json=json), wanted, last, told, text, "waits")
 
 
 def _agreed(count: str, names: list[str]) -> bool:

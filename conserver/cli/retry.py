@@ -1,6 +1,6 @@
 """`conserver retry`: makes parked items due now.
 
-Its exit code is 1 if uuids are named and none of their items is parked.
+Its exit code is 1 if a list is unknown, or if uuids are named and none of their items is parked.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from conserver.cli.waiting import Causes, StorageName, WaitingFor
 from conserver.errors import EXIT_USAGE, BootError
 from conserver.operations import waiting as operation
 from conserver.operations.dead_letters import parse_age
+from conserver.operations.lists import check_known
 from conserver.operations.waiting import WaitingFilter
 
 app = typer_app()
@@ -65,6 +66,7 @@ def retry(
     settings = load_settings(config)
     configured = configured_lists(settings)
     with redis_client(settings) as client:
+        check_known(client, wanted.names, configured)
         last = waiting.last_of(
             operation.retry(
                 client,
@@ -75,7 +77,6 @@ def retry(
                 configured=configured,
             )
         )
-        none = "" if last.matching else waiting.none_text(client, wanted, "is parked", configured)
     told = {"retried": last.done, "dry_run": dry_run}
     text = "would be tried now" if dry_run else "made due now"
-    return waiting.end(Output(as_json=json), wanted, last, told, text, none)
+    return waiting.end(Output(as_json=json), wanted, last, told, text, "is parked")

@@ -9,8 +9,7 @@ import typer
 
 from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE
-from conserver.operations import lists, waiting, words
-from conserver.operations.connection import Client
+from conserver.operations import waiting, words
 from conserver.operations.dead_letter_moves import Progress
 from conserver.operations.waiting import WaitingFilter
 
@@ -45,23 +44,18 @@ def end(
     last: Progress,
     told: Mapping[str, object],
     text: str,
-    none: str,
+    verb: str,
 ) -> int:
-    """Prints what became of the items, or that there are `none`; returns the exit code."""
+    """Prints what became of the items, and returns the exit code.
+
+    verb: what no item does if none matched: "is parked", "waits".
+    """
     output.value({**told, "matching": last.matching, "left_out": dict(last.left_out)})
     output.line(f"{words.items(last.matching)} {text}")
     for why, count in last.left_out.items():
         note(f"{count} {_LEFT_OUT[why]}")
-    if none:
-        note(none)
-    return EXIT_FAILURE if wanted.uuids and not last.matching else 0
-
-
-def none_text(client: Client, wanted: WaitingFilter, what: str, configured: list[str]) -> str:
-    """The text for an empty result. It names the lists of the filter that were never served."""
-    whose = f"of {', '.join(wanted.uuids)} " if wanted.uuids else "that matches "
-    parts = [f"nothing {whose}{what}"]
-    for unknown in lists.unknown(client, set(wanted.names) - set(configured)):
-        hint = f" ({unknown.hint})" if unknown.hint else ""
-        parts.append(f"nobody has ever taken from {unknown.name}{hint}")
-    return "; ".join(parts)
+    if last.matching:
+        return 0
+    whose = f"of {', '.join(wanted.uuids)}" if wanted.uuids else "that matches"
+    note(f"nothing {whose} {verb}")
+    return EXIT_FAILURE if wanted.uuids else 0

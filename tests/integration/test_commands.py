@@ -348,7 +348,7 @@ def test_pause_and_resume(conserver: Command, server: Any) -> None:
     assert b"inbox was not paused" in conserver("resume", "inbox").stderr
 
 
-@pytest.mark.parametrize("words", [["resume"], ["empty"], ["pause"]])
+@pytest.mark.parametrize("words", [["resume"], ["empty"], ["pause"], ["retry", "--list"]])
 def test_a_list_that_is_nowhere_is_refused(
     conserver: Command, server: Any, words: list[str]
 ) -> None:

@@ -67,9 +67,6 @@ def test_what_retry_refuses(parked: Any, conserver: Command) -> None:
     assert "or --all" in refused(conserver, 2, "retry")
     assert "its rate has no place before" in refused(conserver, 2, "retry", "--cause", "rate")
     assert "nothing of u-9 is parked" in refused(conserver, 1, "retry", "u-9")
-    told = conserver("retry", "--list", "inbax")
-    assert b"nobody has ever taken from inbax" in told.stderr
-    assert b"inbox" in told.stderr
     assert due(parked) == 0
 
 
