@@ -25,7 +25,7 @@ COMMANDS = {
     "settings": "List every setting with its value and meaning.",
     "health": "Tell by the exit code whether this host takes items.",
     "status": "Show lists, hosts, workers, storages, and what is wrong.",
-    "doctor": "Examine Redis: version, persistence, eviction, rights, clock.",
+    "doctor": "Examine Redis (persistence, rights, clock) and plugins.",
     "forget": "Make room in Redis: delete documents before they expire.",
     "reclaim": "Return to their lists the items of workers that no host knows.",
     "submit": "Put vCons and recordings on a list.",

@@ -1,4 +1,4 @@
-"""`conserver doctor`: examines Redis and prints a verdict for each subject, with advice.
+"""`conserver doctor`: examines Redis and the plugins, and prints a verdict for each subject.
 
 Its exit code is 1 if something is wrong.
 """
@@ -11,6 +11,7 @@ from conserver.cli.arguments import AsJson, typer_app
 from conserver.cli.environment import load_config, load_settings, redis_client
 from conserver.cli.output import Output
 from conserver.cli.tables import Marked, Style
+from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_FAILURE, ConfigError
 from conserver.operations.doctor import examine
@@ -22,11 +23,11 @@ app = typer_app()
 
 @app.command()
 def doctor(json: AsJson = False) -> int:
-    """Examine Redis: version, persistence, eviction, rights, clock."""
+    """Examine Redis (persistence, rights, clock) and plugins."""
     output = Output(as_json=json)
     settings = load_settings()
     with redis_client(settings) as client:
-        diagnosis = examine(client, _configured(settings))
+        diagnosis = examine(client, _config(settings), settings.config_file)
     output.value(asdict(diagnosis))
     output.table(
         ("subject", "verdict", "found", "advice"),
@@ -38,12 +39,11 @@ def doctor(json: AsJson = False) -> int:
     return 0 if diagnosis.ok else EXIT_FAILURE
 
 
-def _configured(settings: Settings) -> list[str]:
-    """The ingress and egress lists of the configuration; none if it cannot be used, because this
-    command also examines Redis from machines without a configuration.
+def _config(settings: Settings) -> Config | None:
+    """The configuration; None if it cannot be used, because this command also examines Redis from
+    machines without a configuration.
     """
     try:
-        config = load_config(settings)
+        return load_config(settings)
     except ConfigError:
-        return []
-    return [*config.ingress, *config.egress]
+        return None

@@ -1,4 +1,4 @@
-"""Examines whether Redis is set up so that Conserver can keep its guarantees.
+"""Examines whether Redis, and the plugins on this machine, let Conserver keep its guarantees.
 
 Each verdict is `ok`, `warning` (Conserver works, but may lose items) or `wrong` (Conserver cannot
 work), and has advice.
@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import conserver
+from conserver.config.model import Config
 from conserver.config.validation import suggest
+from conserver.errors import ConfigError
 from conserver.operations import census, hosts
 from conserver.operations.connection import Client
 from conserver.operations.reclaim import stranded
 from conserver.operations.words import items
+from conserver.plugins import reading
 from conserver.queue import keys, lookup
 
 _VERSION_MIN = (6, 2)
@@ -65,14 +68,18 @@ class Diagnosis:
     findings: list[Verdict]
 
 
-def examine(client: Client, configured: Collection[str] = ()) -> Diagnosis:
-    """Examine Redis. If Redis refuses a command of an examination, that becomes a finding.
+def examine(client: Client, config: Config | None = None, source: str = "") -> Diagnosis:
+    """Examine Redis and the plugins. If Redis refuses a command of an examination, that becomes a
+    finding.
 
     Args:
-        configured: the ingress and egress lists of the configuration. They say which lists belong
-            to somebody if no host lives that could say so.
+        config: the configuration. Its lists belong to somebody if no host lives that could say so;
+            None if this machine has none: then no plugin is examined.
+        source: the configuration's file.
     """
     from redis.exceptions import ResponseError
+
+    configured = [*config.ingress, *config.egress] if config else []
 
     def room(client: Client) -> Iterator[Verdict]:
         return _census(client, configured)
@@ -105,6 +112,8 @@ def examine(client: Client, configured: Collection[str] = ()) -> Diagnosis:
                     "ask the people who run this Redis",
                 )
             )
+    if config:
+        findings += _plugins(config, source)
     ok = all(finding.level != "wrong" for finding in findings)
     return Diagnosis(socket.gethostname(), conserver.__version__, ok, findings)
 
@@ -337,6 +346,19 @@ def _arguments(command: str) -> tuple[str, ...]:
     if command in one_more:
         return (key, "1")
     return counts.get(command, (key,))
+
+
+def _plugins(config: Config, source: str) -> Iterator[Verdict]:
+    """Findings about links and storages: an extra that is not installed, a model's folder that
+    cannot be used.
+    """
+    try:
+        reading.load_plugins(config, source, prepare=True)
+    except ConfigError as error:
+        for found in error.problems:
+            yield Verdict("plugins", "wrong", f"{found.path}: {found.message}", found.hint)
+    else:
+        yield Verdict("plugins", "ok", "links and storages can be used on this machine")
 
 
 def _clock(client: Client) -> Iterator[Verdict]:

@@ -606,6 +606,27 @@ def test_without_a_living_host_doctor_asks_the_configuration_whose_lists_they_ar
     assert nothing.startswith("not examined: no host lives")
 
 
+def test_doctor_tells_what_plugins_lack(conserver: Command, tmp_path: Path) -> None:
+    """A model's folder that is not there; a machine without a configuration has no plugins."""
+    link = {"module": "links.transcribe", "options": {"engine": "onnx", "model": "/nowhere"}}
+    path = tmp_path / "config.yml"
+    config = {"links": {"hear": link}, "chains": {"a": {"links": ["hear"], "ingress_lists": ["a"]}}}
+
+    def told(**environ: str) -> tuple[int, list[tuple[str, str]]]:
+        done = conserver("doctor", "--json", **environ)
+        found = [
+            one for one in orjson.loads(done.stdout)["findings"] if one["subject"] == "plugins"
+        ]
+        return done.returncode, [(one["level"], one["text"]) for one in found]
+
+    assert told() == (0, [("ok", "links and storages can be used on this machine")])
+    path.write_bytes(orjson.dumps(config))
+    code, [(level, text)] = told()
+    assert (code, level) == (1, "wrong")
+    assert text.startswith("links.hear.options.model: there is no folder /nowhere")
+    assert told(CONSERVER_CONFIG_FILE=str(tmp_path / "none.yml")) == (0, [])
+
+
 def test_submit_of_an_empty_folder(conserver: Command, tmp_path: Path) -> None:
     """Nothing submitted is no success: the path was wrong."""
     (tmp_path / "calls").mkdir()

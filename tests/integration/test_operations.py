@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from conserver.config.environment import Environment
 from conserver.config.settings import Settings
 from conserver.operations import (
     attention,
@@ -24,6 +26,7 @@ from conserver.operations import (
 from conserver.operations import settings as setting_list
 from conserver.operations.dead_letters import Filter
 from conserver.operations.hosts import Throughput
+from conserver.plugins import reading
 from conserver.queue import host_calls, keys, script
 from tests.command_line import Command
 from tests.operators import Consumer, beat
@@ -79,8 +82,10 @@ def test_a_host_beats_whatever_its_own_clock_says(server: Any, ahead_s: int) -> 
     assert not host.beats
 
 
-def test_doctor(busy: Any, conserver: Command) -> None:
-    assert plain(asdict(doctor.examine(busy))) == plain(conserver.json("doctor"))
+def test_doctor(busy: Any, conserver: Command, tmp_path: Path) -> None:
+    source = str(tmp_path / "config.yml")
+    found = doctor.examine(busy, reading.read(source, Environment({})), source)
+    assert plain(asdict(found)) == plain(conserver.json("doctor"))
 
 
 def test_dead_letters(busy: Any, conserver: Command) -> None:
