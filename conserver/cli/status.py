@@ -170,7 +170,8 @@ def _worker(worker: dict[str, Any], *, stays: bool) -> tuple[object, ...]:
 
 def _helper(kind: str, one: dict[str, Any], *, stays: bool) -> tuple[object, ...]:
     """A transcriber or a page reader, which work for all workers of their host."""
-    work = f"{one['busy']} of at most {one['slots']} calls" if one.get("slots") else ""
+    capacity = one.get("slots")
+    work = f"{one['busy']} of at most {capacity} calls" if capacity else ""
     if one.get("waiting"):
         work += f", {one['waiting']} more wait"
     memory = one.get("memory_bytes")

@@ -96,26 +96,26 @@ class ListWaiter:
 
     async def run(self, idle_workers: IdleWorkers) -> None:
         """Wait for items and wake idle workers for them, until cancelled."""
-        hindered, must_wake = 0, False
+        pauses, wake_now = 0, False
         while True:
             await idle_workers.any_idle.wait()
             outcome = await self.wait_once()
             if outcome is WaitOutcome.NOTHING:
-                hindered, must_wake = 0, False
+                pauses, wake_now = 0, False
                 if not idle_workers.any_idle.is_set():
                     await self._connection.close()
                 continue
-            must_wake = must_wake or outcome is WaitOutcome.MOVED
+            wake_now = wake_now or outcome is WaitOutcome.MOVED
             unclaimed = outcome is not WaitOutcome.HINDERED
-            if unclaimed and must_wake and await self._wake(idle_workers):
-                hindered = 0
+            if unclaimed and wake_now and await self._wake(idle_workers):
+                pauses = 0
                 continue
             # No worker was woken: pause. The host that moved the items wakes a worker for them, and
-            # workers that were woken already claim every TICK_INTERVAL. For what is still there
-            # after the pause, this host wakes a worker.
-            must_wake = unclaimed
-            hindered += 1
-            await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
+            # workers that were woken already claim every TICK_INTERVAL. This host wakes a worker
+            # for items that are still there after the pause.
+            wake_now = unclaimed
+            pauses += 1
+            await asyncio.sleep(backoff.backoff_s(pauses, PAUSE_FIRST_S, PAUSE_MAX_S))
 
     async def wait_once(self) -> WaitOutcome:
         """Issue one BLMOVE and wait for its answer, unless `_why_not` forbids the BLMOVE."""

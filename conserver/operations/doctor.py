@@ -34,7 +34,7 @@ _ROOM = (
     "which"
 )
 
-COMMANDS = (
+REDIS_COMMANDS = (
     "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "getrange", "hdel",
     "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset",
     "hsetnx", "info", "llen", "lpop", "lpos", "lpush", "lrange", "lrem", "mget", "multi", "persist",
@@ -227,7 +227,7 @@ def _rights(client: Client) -> Iterator[Verdict]:
 
     user = _user(client)
     try:
-        missing = [command for command in COMMANDS if not _may(client, command)]
+        missing = [command for command in REDIS_COMMANDS if not _may(client, command)]
     except NoPermissionError:
         yield Verdict("rights", "warning", f"user {user} may not ask for its rights", "+acl|dryrun")
         return

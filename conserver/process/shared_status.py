@@ -79,7 +79,7 @@ _UUID_AT, _UUID = 160, struct.Struct("=128s")
 _LINK_AT, _LINK = 288, struct.Struct("=32s")
 
 # Fields of the header, counted in u64.
-_HEARTBEATS, _DONE, _FAILED, _RSS, _STATE, _AWAY, _SLOTS, _CALLS = range(8)
+_HEARTBEATS, _DONE, _FAILED, _RSS, _STATE, _AWAY, _CAPACITY, _CALLS = range(8)
 _U32 = 0xFFFFFFFF
 
 
@@ -128,7 +128,7 @@ class Phase(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatusItem:
-    """One status slot. slot: its index. limit_s, chain_limit_s: hard time limits, 0.0 for none."""
+    """A slot in use. slot: its index. limit_s, chain_limit_s: hard time limits, 0.0 for none."""
 
     slot: int
     phase: Phase
@@ -157,7 +157,7 @@ class StatusView:
     away: Mapping[int, str]
     items: tuple[StatusItem, ...]
     # Of a transcriber: the most calls at once, calls that it works on, and calls that wait.
-    slots: int = 0
+    capacity: int = 0
     busy: int = 0
     waiting: int = 0
 
@@ -240,9 +240,9 @@ class SharedStatus:
             _REASON.pack_into(self._map, at, reason.encode("utf-8", "replace"))
         self._header[_AWAY] = sum(1 << place for place in shown)
 
-    def set_calls(self, slots: int, busy: int, waiting: int) -> None:
+    def set_calls(self, capacity: int, busy: int, waiting: int) -> None:
         """Show a transcriber's calls: the most at once, those in work, and those that wait."""
-        self._header[_SLOTS] = slots
+        self._header[_CAPACITY] = capacity
         self._header[_CALLS] = busy << 32 | waiting
 
     # Written by whichever thread works on the item.
@@ -316,7 +316,7 @@ class SharedStatus:
             rss_bytes=header[_RSS],
             away=self._away(header[_AWAY]),
             items=tuple(items),
-            slots=header[_SLOTS],
+            capacity=header[_CAPACITY],
             busy=header[_CALLS] >> 32,
             waiting=header[_CALLS] & _U32,
         )

@@ -137,7 +137,7 @@ def transcriber_state(slot: TranscriberSlot) -> dict[str, Any]:
         "device": f"GPU {slot.device}" if slot.device else "CPU",
         "restarts": max(slot.restarts, 0),
         "windows": view.items_done,
-        "slots": view.slots,
+        "slots": view.capacity,
         "busy": view.busy,
         "waiting": view.waiting,
         "memory_bytes": view.rss_bytes,

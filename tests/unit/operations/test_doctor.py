@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from servers import Redis
 
-from conserver.operations.doctor import COMMANDS, eviction, examine
+from conserver.operations.doctor import REDIS_COMMANDS, eviction, examine
 from conserver.queue.clients import client as connect
 from tests.conftest import Private
 
@@ -53,7 +53,7 @@ def test_doctor_asks_for_the_right_to_every_command_that_is_called() -> None:
     questions = {"config_get", "acl", "config", "hello", "memory_usage"}
     not_asked_for = {*questions, "publish", "watch"}
     of_the_index = {"zrandmember", "zremrangebyscore"}
-    assert called() - not_asked_for - of_the_index == set(COMMANDS)
+    assert called() - not_asked_for - of_the_index == set(REDIS_COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_what_one_side_writes_the_other_reads(status: SharedStatus) -> None:
     view = other.read()
     assert (view.heartbeats, view.state) == (2, State.WORKING)
     assert (view.items_done, view.items_failed, view.rss_bytes) == (4, 2, 123 << 20)
-    assert (view.slots, view.busy, view.waiting) == (16, 5, 2**32 - 1)
+    assert (view.capacity, view.busy, view.waiting) == (16, 5, 2**32 - 1)
     assert view.away == {0: "refused", 3: "é" * 128, 63: "full"}
     status.set_away({3: "another"})
     assert other.read().away == {3: "another"}
