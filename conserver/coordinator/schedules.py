@@ -128,7 +128,8 @@ class Schedules:
             missed = schedule.missed(before_ms, now_ms)
             self._log.warning("schedule_caught_up", schedule=name, late_s=late_s, missed=missed)
         else:
-            self._log.info("schedule_fired", schedule=name, action=schedule.action)
+            what = schedule.action
+            self._log.info("schedule_fired", schedule=name, action=what, due_ms=time_ms)
 
     def _start(self, name: str, run: str, cursor: str) -> None:
         # Imported here: most coordinators never need it.

@@ -21,10 +21,10 @@ def subject(vcon: Vcon, _options: Any, _context: LinkContext) -> Vcon:
 
 @pytest.mark.parametrize(
     "given",
-    [{"subject": "x"}, b'{"uuid":"u","subject":"x"}', '{"uuid":"u"}', make_vcon(subject="x")],
+    [{"subject": "x"}, b'{"uuid":"u","subject":"x"}', '{"uuid":"u"}', make_vcon],
 )
 def test_a_document_is_given_in_any_form(given: Any) -> None:
-    result = run_link(subject, given)
+    result = run_link(subject, given(subject="x") if callable(given) else given)
     assert (result.outcome, result.changed, result.filtered) == ("done", True, False)
     assert result.vcon.data["subject"] == "changed"
     assert result.vcon.uuid in ("u", UUID)
