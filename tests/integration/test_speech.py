@@ -7,8 +7,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from conserver.errors import Cancelled, Rejected, Retry
 from conserver.media.speech.client import SharedTranscriber
 from conserver.media.speech.devices import cpu_environment
 from conserver.media.speech.service_options import ServiceOptions
-from conserver.media.speech.standalone import Running, running
+from conserver.media.speech.standalone import NotStarted, Running, running
 from conserver.media.speech.windows import WindowOptions, model_message
 from conserver.media.speech.wire import SharedMel
 from conserver.media.transcription.audio import SAMPLE_RATE_HZ
@@ -210,6 +211,40 @@ def test_a_transcriber_that_is_killed_in_the_middle_costs_no_call() -> None:
             transcriber.again()
         assert texts(calls[0].result(100)) == [[TEXT] * 60]
         assert texts(calls[1].result(100)) == [["thank you customer goodbye"]]
+
+
+class SlowToSend:
+    """Options that wait, when they are sent to a new process, until they are let go."""
+
+    models = OPTIONS.models
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.begun.set()
+        assert self.let_go.wait(60)
+        return copy, (OPTIONS,)
+
+
+def test_a_replacement_that_is_being_created_is_killed_as_well() -> None:
+    """As by Ctrl-C while a transcriber that has died is replaced: nobody prints a traceback."""
+    with running(OPTIONS) as transcriber, ThreadPoolExecutor(2) as pool:
+        options = SlowToSend()
+        transcriber.options = cast("ServiceOptions", options)
+        assert transcriber.process.pid is not None
+        os.kill(transcriber.process.pid, signal.SIGKILL)
+        replaced = pool.submit(transcriber.again)
+        assert options.begun.wait(60)
+        killed = pool.submit(transcriber.kill)
+        eventually(lambda: transcriber.killed)
+        options.let_go.set()
+        killed.result(60)
+        with pytest.raises(NotStarted, match="ended with code"):
+            replaced.result(60)
+        assert not transcriber.process.is_alive()
+        with pytest.raises(NotStarted, match="was killed"):
+            transcriber.revive()
 
 
 class Reviver:

@@ -43,9 +43,12 @@ class Running:
     options: ServiceOptions
     process: BaseProcess
     lifeline: Connection
+    killed: bool = False
+    """Whether `kill` was called."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _creating: threading.Lock = field(default_factory=threading.Lock)
+    """Held for the milliseconds in which a process is created."""
     _failure: NotStarted | None = None
-    _killed: bool = False
 
     def revive(self) -> None:
         """Start a replacement if the process has died, as a supervisor does. Thread-safe.
@@ -56,8 +59,7 @@ class Running:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            # In this order: a process that `kill` has ended is not taken for one that has died.
-            if not self.process.is_alive() and not self._killed:
+            if not self.process.is_alive():
                 try:
                     self.again()
                 except NotStarted as error:
@@ -65,20 +67,27 @@ class Running:
                     raise
 
     def again(self) -> None:
-        """Start a replacement at the same address, after the process has died."""
+        """Start a replacement at the same address, after the process has died.
+
+        Raises:
+            NotStarted: the replacement ended before it was ready; or `kill` was called.
+        """
         self.lifeline.close()
         self.process.join(_END_S_MAX)
-        self.process, self.lifeline = _start(self.listener, self.options)
+        with self._creating:
+            if self.killed:
+                raise NotStarted("the transcriber was killed")
+            self.process, self.lifeline = _create(self.listener, self.options)
+        _await_ready(self.process, self.lifeline)
 
     def kill(self) -> None:
-        """Kill the process at once, and a replacement that another thread is starting.
-
-        Waits for no other thread. Nothing is revived afterwards.
-        """
-        self._killed = True
-        for child in multiprocessing.active_children():
-            child.kill()
-            child.join()
+        """Kill the process at once, also a replacement that is not ready yet. None follows it."""
+        self.killed = True
+        # If this process ended in the middle of a creation, the new process would print a
+        # traceback: it could not read what it is to run.
+        with self._creating:
+            self.process.kill()
+            self.process.join()
 
     def close(self) -> None:
         """End it."""
@@ -99,14 +108,15 @@ def running(options: ServiceOptions) -> Iterator[Running]:
     """
     address = f"conserver-{os.urandom(8).hex()}"
     listener = packets.listen(address)
-    started = Running(address, listener, options, *_start(listener, options))
+    started = Running(address, listener, options, *_create(listener, options))
+    _await_ready(started.process, started.lifeline)
     try:
         yield started
     finally:
         started.close()
 
 
-def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProcess, Connection]:
+def _create(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(listener, options, theirs), daemon=True)
@@ -118,20 +128,23 @@ def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProces
     with environment, signals_blocked([signal.SIGINT]):
         process.start()
     theirs.close()
+    return process, ours
+
+
+def _await_ready(process: BaseProcess, lifeline: Connection) -> None:
     try:
-        if not ours.poll(_READY_S_MAX):
+        if not lifeline.poll(_READY_S_MAX):
             raise NotStarted("the transcriber did not become ready")
-        ours.recv()
+        lifeline.recv()
     except EOFError:
-        ours.close()
+        lifeline.close()
         process.join()
         raise NotStarted(f"the transcriber ended with code {process.exitcode}") from None
     except BaseException:  # Ctrl-C, too, while it loads its models.
-        ours.close()
+        lifeline.close()
         process.kill()
         process.join()
         raise
-    return process, ours
 
 
 def _serve(listener: socket.socket, options: ServiceOptions, lifeline: Connection) -> None:
