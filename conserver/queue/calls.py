@@ -60,10 +60,13 @@ class ClaimLimits(NamedTuple):
 class Claim:
     """The answer to a claim.
 
-    more: how many items still wait in the lists that it claimed from. suspects: how many suspects
-    wait. broken: pairs of a key that cannot be used and its type. throttled: links that must not be
-    called, and for how many seconds. void: the registration is void, so the worker must end. late:
-    Redis has answered a claim with a higher number before.
+    Attributes:
+        more: how many items still wait in the lists that it claimed from.
+        suspects: how many suspects wait.
+        broken: pairs of a key that cannot be used and its type.
+        throttled: links that must not be called, and for how many seconds.
+        void: the registration is void, so the worker must end.
+        late: Redis has answered a claim with a higher number before.
     """
 
     items: list[Claimed]
@@ -147,11 +150,15 @@ def write(consumer: str, number: int, writes: Sequence[Write]) -> Call:
 class Answer(NamedTuple):
     """What a write or a settle did for one item.
 
-    kind: "written" (with revision), "settled", "lost" (the item belongs to another consumer now),
-    "late" (a write with a higher number came before), "type" (`key` has the wrong type `found`),
-    "refused" (found: RedisJSON's reason not to take the document) or "conflict" (revision, chain
-    and text of the newer document; text is None if it must be read with GET; replaced: a producer
-    has replaced the document that was read).
+    kind        meaning, and which other fields are set
+    written     revision: the document's new one
+    settled
+    lost        the item belongs to another consumer now
+    late        a write with a higher number came before
+    type        `key` has the wrong type `found`
+    refused     found: RedisJSON's reason not to take the document
+    conflict    revision, chain, text: of the newer document (text None: read it with GET).
+                replaced: a producer has replaced the document that was read
     """
 
     kind: str
@@ -191,7 +198,7 @@ def begin(consumer: str, token: str, epoch: int) -> Call:
 
 
 class Hint(NamedTuple):
-    """The progress of one running item of a job. progress: a JSON object, or b"" for none."""
+    """The progress of one running item of a job; `progress` is a JSON object, or b"" for none."""
 
     token: str
     epoch: int

@@ -22,12 +22,18 @@ def slots(
     now_us: int = 0,
     farthest_us: int = 0,
 ) -> Call:
-    """Take the next slots of a rate. The answer has, for each slot, the time until it in us.
+    """Take the next slots of a rate.
 
-    interval_us: between two slots. burst: how many slots may be used at once after a pause. wanted:
-    how many slots to take. none_for_us: no slot is given for so long from now. now_us: 0 for
-    Redis's clock. farthest_us: no slot is given that is further away (0: no limit). For a slot that
-    was not given the answer has a negative number: the time in us after which to ask again.
+    The answer has a number for each slot: the time until it in us, or, for a slot that was not
+    given, minus the time in us after which to ask again.
+
+    Args:
+        interval_us: between two slots.
+        burst: how many slots may be used at once after a pause.
+        wanted: how many slots to take.
+        none_for_us: no slot is given for so long from now.
+        now_us: 0 for Redis's clock.
+        farthest_us: no slot is given that is further away; 0: no limit.
     """
     args = [interval_us, burst, wanted, none_for_us, now_us, farthest_us]
     return Call("slots", [keys.rate(name)], args)

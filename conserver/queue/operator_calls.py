@@ -38,12 +38,15 @@ def hurry(name: str, record: bytes, due_ms: int) -> Call:
 class Submission(NamedTuple):
     """One item to submit.
 
-    job: "" for a submission without a job. body: the document; b"" if it is already stored, or if
-    `source` has it. source: a key that holds the document; submit.lua renames it to vcon:<uuid>.
-    most: the submission is refused if so many items wait on the list (0: no limit). due_ms: when
-    the item may run, in ms since 1970 (0: now). keep_s, max_s: how long the job is kept after its
-    end, and at most. api_token, most_jobs: this API token may have so many unfinished jobs (0: no
-    limit). fields: further fields of the job's hash.
+    Attributes:
+        job: "" for a submission without a job.
+        body: the document; b"" if it is already stored, or if `source` has it.
+        source: a key that holds the document; submit.lua renames it to vcon:<uuid>.
+        most: the submission is refused if so many items wait on the list; 0: no limit.
+        due_ms: when the item may run, in ms since 1970; 0: now.
+        keep_s, max_s: how long the job is kept after its end, and at most.
+        api_token, most_jobs: this API token may have so many unfinished jobs; 0: no limit.
+        fields: further fields of the job's hash.
     """
 
     list: str
