@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,17 +265,18 @@ def ask(client: httpx.Client, question: str) -> list[dict[str, Any]]:
 
 
 def test_prometheus_answers_every_question(prometheus: httpx.Client) -> None:
-    """The questions are well formed, and those about what happened here have answers."""
-    assert {one["metric"]["job"] for one in ask(prometheus, "up == 1")} == {
-        "conserver",
-        "conserver-queues",
-    }
+    """The questions are well formed, and those about what happened here have answers.
+
+    A busy machine may miss a scrape, which has one second: an answer may come with the next one.
+    """
+    jobs = {"conserver", "conserver-queues"}
+    eventually(lambda: {one["metric"]["job"] for one in ask(prometheus, "up == 1")} == jobs)
     for where, question in questions():
         text = question.replace("$__rate_interval", "1m")
         text = re.sub(r"\$(list|chain|instance)", ".*", text)
-        found = ask(prometheus, text)
+        ask(prometheus, text)
         if where.startswith("panel") and any(f"({one}" in text for one in EXPECTED):
-            assert found, f"{where}: {text}"
+            eventually(partial(ask, prometheus, text), message=f"{where}: {text}")
 
 
 def test_no_alert_fires_where_all_is_well(prometheus: httpx.Client) -> None:
