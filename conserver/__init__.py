@@ -90,9 +90,8 @@ Dead letters, by reason. One Lua function writes them all: `dead_letter` in queu
                          - a storage refuses the document: outcomes.py; RedisJSON does: outbox.py
                          - two chains changed it in ways that cannot be merged, or it changed more
                            than 50 times while the item was processed: conflicts.py
-                         - the record cannot be read: intake.py
-                         - the URL to which the item's job must deliver its result has expired
-                           before the item could begin: refusals.py
+                         - the progress in the record cannot be read, or the URL to which the
+                           item's job must deliver its result has expired: refusals.py
     unavailable          a storage is away, and the item is older than `give_up_s`: outcomes.py. The
                          storage must store the document, or be read because Redis lacks it
     poison, time_limit   `max_deliveries` deaths were counted for the item: refusals.py

@@ -28,8 +28,10 @@ _PACKET_BYTES_MAX = 256
 class IdleWorkers:
     """The workers, by child slot. Used on the event loop's thread only.
 
-    any_idle: set while a worker is idle. suspects: set when suspects were reported or returned;
-    suspects.py clears it. on_change: called after any_idle was set or cleared.
+    Attributes:
+        any_idle: set while a worker is idle.
+        suspects: set when suspects were reported or returned; suspects.py clears it.
+        on_change: called after any_idle was set or cleared.
     """
 
     def __init__(self, ends: Sequence[socket.socket], statuses: Sequence[SharedStatus]) -> None:

@@ -264,9 +264,11 @@ def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
 class Move(NamedTuple):
     """One item's move.
 
-    state: b"=" keeps the record's state. revision: of the document that the state describes.
-    after_ms: how long the item is parked. why: one line of JSON: the reason of a dead letter, or
-    the thing that a parked item waits for.
+    Attributes:
+        state: b"=" keeps the record's state.
+        revision: of the document that the state describes.
+        after_ms: how long the item is parked.
+        why: one line of JSON: the reason of a dead letter, or what a parked item waits for.
     """
 
     token: str

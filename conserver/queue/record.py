@@ -42,12 +42,15 @@ _SOURCES = {
 class Claimed:
     """One item that this worker holds, under its token, in the epoch of the claim that took it.
 
-    text: the document; b"" if it was not read yet. length: of the document at vcon:<uuid>, or of
-    the payload if only its first 64 KiB were claimed. revision: of the document; 0 for an inline
-    document. replaced: another program has replaced the document that `state` describes. etags:
-    storage -> ETag of the document in that storage. bad_key: the key of the wrong type, and its
-    type. refused: why the item must not run, as (cause, detail); refusals.py has the causes. note:
-    `last_death`, percent-encoded.
+    Attributes:
+        text: the document; b"" if it was not read yet.
+        length: of the document at vcon:<uuid>, or of a payload that claim.lua has cut.
+        revision: of the document; 0 for an inline document.
+        replaced: another program has replaced the document that `state` describes.
+        etags: storage -> ETag of the document in that storage.
+        bad_key: the key of the wrong type, and its type.
+        refused: why the item must not run: (cause, detail); refusals.py has the causes.
+        note: `last_death`, percent-encoded.
     """
 
     token: str
@@ -156,16 +159,22 @@ AGAIN = "again:"
 class Progress:
     """The work that is done on an item. The item's record carries it from worker to worker.
 
-    links: names of the finished links, in order. owed: storages that must still be written; None
-    until all links are finished. attempts: unsuccessful runs of the chain, including the runs that
-    ended because a link asked for a retry; failures: unsuccessful runs that ended with an error.
-    runs: link -> in how many unsuccessful runs the link ran. error: of the last unsuccessful run.
-    pushes: (list, uuid) pairs that finished links have asked to push; expire_s: the expiry that
-    finished links have asked for. etags: storage -> ETag. trace: the span of the latest attempt
-    that wrote its progress, as a W3C traceparent; "" if traces are off. rate_slots: names of rates,
-    such as `link:summarize`, of which the item has a slot that it has not used yet. A name after
-    AGAIN: the rate had no near slot, so the item must ask again. A link's name after THROTTLED: the
-    link's server wants no calls before a certain time.
+    Attributes:
+        links: names of the finished links, in order.
+        owed: storages that must still be written; None until all links are finished.
+        attempts: unsuccessful runs of the chain, with those that a link ended by Retry.
+        failures: unsuccessful runs that ended with an error.
+        runs: link -> in how many unsuccessful runs the link ran.
+        error: of the last unsuccessful run.
+        pushes: (list, uuid) pairs that finished links have asked to push.
+        expire_s: the expiry that finished links have asked for.
+        etags: storage -> ETag.
+        trace: the span of the latest attempt that wrote its progress, as a W3C traceparent; "" if
+            traces are off.
+        rate_slots: one entry per rate or throttled link:
+            - the name of a rate, such as `link:summarize`: a slot that the item has not used yet;
+            - AGAIN and the name of a rate: it had no near slot, so the item must ask again;
+            - THROTTLED and a link: the link's server wants no calls before a certain time.
     """
 
     links: list[str] = field(default_factory=list)
