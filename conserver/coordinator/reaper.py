@@ -36,7 +36,7 @@ HOST_DIED = Blame("everything", note={"error": "died with its host"})
 LOOK_EVERY_S = 1.0
 LOOKS_PER_LEASE = 10
 LATE_S = 1.0
-"""The watch restarts if a look starts this much later than planned, or takes longer."""
+"""The watch restarts if a look begins later than planned by more than this, or takes longer."""
 
 
 class Watch:
