@@ -216,7 +216,7 @@ class SteppedWorker(WorkerSetup):
         self.intake, self.outbox, self.outcomes = parts.intake, parts.outbox, parts.outcomes
         self.story_writer = parts.story_writer
         self.schedule, self.durations = parts.intake.schedule, parts.intake.prefetch.durations
-        for name in self.work_queue.limits:
+        for name in self.work_queue.threads:
             self.durations.add(name, FAST_S)  # otherwise a busy thread gets no items ahead
 
     def __enter__(self) -> Self:

@@ -54,7 +54,7 @@ class SteppedWorker:
             writer = _Writer(loaded, self._inbox)
             writers[name] = writer
             self._stack.callback(writer.close)
-        for name in self._parts.queue.limits:
+        for name in self._parts.queue.threads:
             # Pretend that links are fast, because a busy worker claims ahead only for fast chains.
             self._parts.intake.prefetch.durations.add(name, _FAST_S)
         self._register(config)

@@ -66,7 +66,7 @@ class Intake:
         self._boot = boot
         self._routes = routes
         self._notifiers = notifiers
-        self._chains = frozenset(pool.queue.limits)
+        self._chains = frozenset(pool.queue.threads)
         self._redis = redis
         self._work_queue = pool.queue
         self._held = held
@@ -175,7 +175,7 @@ class Intake:
 
     def _room(self, now_s: float) -> dict[str, int]:
         """Chain -> how many items to ask for on each of its lists; only chains with room."""
-        room = self.prefetch.limits(len(self._held), self._held.free_slots)
+        room = self.prefetch.wanted(len(self._held), self._held.free_slots)
         room = self._rates.claimable(room, now_s, self._held.by_token.values())
         woken = self.schedule.state is ClaimState.WOKEN
         return room | self._notifiers.room(now_s, woken=woken)

@@ -45,8 +45,8 @@ class WorkerParts:
 
         routes = Routes(boot.config, plugins, max_document_bytes)
         chains = [route for route in routes.all if route is not routes.notifications]
-        limits = {r.name: min(threads, r.config.concurrency or threads) for r in chains}
-        self.queue = WorkQueue(limits, inbox)
+        per_chain = {r.name: min(threads, r.config.concurrency or threads) for r in chains}
+        self.queue = WorkQueue(per_chain, inbox)
         self.runner = ChainRunner(status, inbox)
         self.pool = ChainPool(threads, self.queue, self.runner, inbox)
 

@@ -54,7 +54,7 @@ class Prefetch:
         self._work_queue = pool.queue
         self.durations = ItemDurations()
 
-    def limits(self, held: int, free_slots: int) -> dict[str, int]:
+    def wanted(self, held: int, free_slots: int) -> dict[str, int]:
         """Chain -> how many items to claim from each of its lists; only chains with room.
 
         Args:
@@ -63,8 +63,8 @@ class Prefetch:
         """
         queue, busy = self._work_queue, self._pool.busy_longer_than(HORIZON_S)
         queued, idle = len(queue), queue.idle_threads
-        limits = {}
-        for name, threads in queue.limits.items():
+        wanted = {}
+        for name, threads in queue.threads.items():
             most = self.durations.items_per_horizon(name, threads)
             startable = min(idle, threads - queue.running[name])
             if startable > 0:
@@ -78,5 +78,5 @@ class Prefetch:
                 continue  # rule 3
             if free_slots < min(most, CLAIM_MIN) and held > queued:
                 continue  # rule 5
-            limits[name] = min(most, free_slots)
-        return limits
+            wanted[name] = min(most, free_slots)
+        return wanted

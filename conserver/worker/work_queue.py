@@ -14,15 +14,15 @@ from conserver.worker.item import Item
 class WorkQueue:
     """All methods may be called from any thread.
 
-    limits: chain -> how many of its items may run at once. running: chain -> how many of its items
-    run now. Callers only read both.
+    threads: chain -> how many threads may run its items at once. running: chain -> how many run one
+    now. Callers only read both.
     """
 
-    def __init__(self, limits: dict[str, int], inbox: WorkerInbox) -> None:
+    def __init__(self, threads: dict[str, int], inbox: WorkerInbox) -> None:
         self._inbox = inbox
-        self.limits = limits
-        self.running = dict.fromkeys(limits, 0)
-        self._queued: dict[str, deque[Item]] = {name: deque() for name in limits}
+        self.threads = threads
+        self.running = dict.fromkeys(threads, 0)
+        self._queued: dict[str, deque[Item]] = {name: deque() for name in threads}
         self._order: deque[str] = deque()  # chains with queued items, first claimed first
         self._lock = threading.Condition(threading.Lock())
         self._size = 0
@@ -93,7 +93,7 @@ class WorkQueue:
     def _next(self) -> Item | None:
         for _ in range(len(self._order)):
             name = self._order[0]
-            if self.running[name] < self.limits[name]:
+            if self.running[name] < self.threads[name]:
                 queued = self._queued[name]
                 item = queued.popleft()
                 if not queued:
