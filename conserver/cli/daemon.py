@@ -36,10 +36,10 @@ def run(config_file: str = "", workers: str = "") -> int:
     def read() -> tuple[Settings, Config]:
         found = load_settings(config_file, workers)
         if found.api_port:
-            from conserver.http import server
+            from conserver.operations import tokens
 
             # Refuse a faulty file of tokens here, before a reload drains the running API process.
-            server.keyring_of(found)
+            tokens.keyring_of(found)
         return found, reading.read(found.config_file, Environment(os.environ))
 
     found, config = read()
@@ -68,7 +68,8 @@ def _services(found: Settings) -> Sequence[ChildSlot]:
     if not found.api_port:
         return ()
     from conserver.http import server
+    from conserver.operations import tokens
 
     server.check_extra()
-    listener = server.bind(found, server.keyring_of(found))
+    listener = server.bind(found, tokens.keyring_of(found))
     return [ChildSlot(1, service="api", listener=listener)]

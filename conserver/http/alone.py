@@ -20,6 +20,7 @@ from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD, BootError
 from conserver.http import server
+from conserver.operations import tokens
 from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import log, traces
 
@@ -37,7 +38,7 @@ def run(settings: Settings, config: Config, workers: int) -> int:
         ConfigError: the tokens cannot be read.
     """
     server.check_extra()
-    keyring = server.keyring_of(settings)
+    keyring = tokens.keyring_of(settings)
     listener = server.bind(settings, keyring)
     if workers > 1:
         return _Parent(settings, config, listener, workers).run()
@@ -48,7 +49,7 @@ def _serve(
     settings: Settings, config: Config, listener: socket.socket, statuses: Sequence[SharedStatus]
 ) -> int:
     traces.start("api", 0, "")
-    keyring = server.keyring_of(settings)
+    keyring = tokens.keyring_of(settings)
     serving = server.serve(settings, config, keyring, statuses=statuses)
     server.settle(serving)
 

@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 from conserver.http import server
+from conserver.operations import tokens
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
@@ -21,7 +22,7 @@ BEAT_EVERY_S = 0.25
 def main(boot: Boot) -> int:
     """Serve until ordered to drain. Returns the exit code. Raises BootError."""
     assert boot.listener is not None
-    keyring = server.keyring_of(boot.settings)
+    keyring = tokens.keyring_of(boot.settings)
     others = [one for one in boot.other_statuses if not boot.status.is_same(one)]
     statuses = [boot.status, *boot.statuses, *others]
     made = server.serve(boot.settings, boot.config, keyring, boot.host, statuses)

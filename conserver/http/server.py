@@ -14,14 +14,12 @@ import ipaddress
 import socket
 from collections.abc import Coroutine, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import BootError
-from conserver.operations import tokens
-from conserver.operations.tokens import Keyring, Token
+from conserver.operations.tokens import Keyring
 from conserver.process import listening, memory
 from conserver.process.imports import cheap_imports
 from conserver.process.shared_status import SharedStatus
@@ -33,20 +31,6 @@ PACKAGES = ("fastapi", "uvicorn", "httptools", "jinja2", "python_multipart", "we
 GC_THRESHOLDS = (10_000, 20, 20)
 WEBSOCKET_BYTES_MAX = 16 * 1024
 """The largest message that a client may send; clients have no reason to send any."""
-
-
-def keyring_of(settings: Settings) -> Keyring:
-    """The tokens of the settings and of the files that the settings name. Raises ConfigError."""
-    found: list[Token] = []
-    if settings.api_tokens_file:
-        found += tokens.load(Path(settings.api_tokens_file))
-    if text := settings.api_token.get_secret_value().strip():
-        found.append(
-            Token("CONSERVER_API_TOKEN", ("admin",), (), tokens.digest(text), guessable=True)
-        )
-    if settings.api_token_file:
-        found += tokens.load_plain(Path(settings.api_token_file))
-    return Keyring(found, wanted=bool(settings.api_tokens_file))
 
 
 def bind(settings: Settings, keyring: Keyring) -> socket.socket:

@@ -1,6 +1,7 @@
 """Checks settings, configuration, plugins and connections before the daemon starts.
 
-1. The configuration file and the secrets that sign webhooks: all faults are reported together.
+1. The configuration file, the secrets that sign webhooks, and the API tokens: all faults are
+   reported together.
 2. Links and storages: whether their modules exist, their options are valid, and the packages that
    they need are installed.
 3. If the caller wants it: whether Redis and every storage answer, and then whether storages accept
@@ -20,7 +21,7 @@ from conserver.config.file import located
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError, ConserverError, OperationError, Problem, Rejected
-from conserver.operations import callbacks
+from conserver.operations import callbacks, tokens
 from conserver.operations.connection import redis_client
 from conserver.operations.documents import StorageReader
 from conserver.plugins import loader, reading, returns
@@ -80,6 +81,10 @@ def check(found: Settings, environ: Mapping[str, str], *, connect: bool = False)
         callbacks.secrets(found)
     except Rejected as refusal:
         problems.append(Problem("CONSERVER_WEBHOOK_SECRET", refusal.reason))
+    try:
+        tokens.keyring_of(found)
+    except ConfigError as error:
+        problems += error.problems
     try:
         config = reading.read(source, Environment(environ))
         warnings += [*config.warnings, *located(loader.unused_problems(config), source)]

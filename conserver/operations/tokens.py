@@ -26,6 +26,7 @@ from typing import Any
 
 import orjson
 
+from conserver.config.settings import Settings
 from conserver.errors import ConfigError, Problem
 
 ROLES = ("submit", "read", "operate", "admin")
@@ -96,6 +97,18 @@ class Keyring:
     def with_digest(self, sha256: str) -> Token | None:
         """The token whose text has this SHA-256; None if it was revoked."""
         return next((token for token in self._tokens if token.sha256 == sha256), None)
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """The tokens of the settings and of the files that the settings name. Raises ConfigError."""
+    found: list[Token] = []
+    if settings.api_tokens_file:
+        found += load(Path(settings.api_tokens_file))
+    if text := settings.api_token.get_secret_value().strip():
+        found.append(Token("CONSERVER_API_TOKEN", ("admin",), (), digest(text), guessable=True))
+    if settings.api_token_file:
+        found += load_plain(Path(settings.api_token_file))
+    return Keyring(found, wanted=bool(settings.api_tokens_file))
 
 
 def load(path: Path) -> list[Token]:

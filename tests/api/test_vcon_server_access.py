@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from conserver.http import server
 from conserver.http.api.auth import FAILURES_MAX
+from conserver.operations import tokens
 from tests.api.conftest import Api
 from tests.api.vcon_server import HEADER, UUID, client, example
 from tests.queues import Queue
@@ -114,7 +114,7 @@ def test_one_token_may_be_given_by_the_environment_and_more_in_a_file(
     settings = api.settings.model_copy(
         update={"api_token_file": str(file), "api_token": type(api.settings.api_token)("the-one")}
     )
-    api.context.keyring = server.keyring_of(settings)
+    api.context.keyring = tokens.keyring_of(settings)
     for text, status in (
         ("the-one", 200),
         ("first-of-the-file", 200),
@@ -129,7 +129,7 @@ def test_one_token_may_be_given_by_the_environment_and_more_in_a_file(
 
 def test_the_header_may_be_authorization_with_a_whole_value(serve: Callable[..., Api]) -> None:
     api = serve(CONSERVER_HEADER_NAME="Authorization", CONSERVER_API_TOKEN="Bearer of-good-news")
-    api.context.keyring = server.keyring_of(api.settings)
+    api.context.keyring = tokens.keyring_of(api.settings)
     for value, status in (
         ("Bearer of-good-news", 200),
         ("of-good-news", 403),

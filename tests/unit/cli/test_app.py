@@ -177,6 +177,13 @@ def test_check_tells_every_problem(conserver: Command, tmp_path: Path) -> None:
     assert done.stderr.count(b"error: ") == 2
 
 
+def test_check_tells_of_tokens_that_cannot_be_read(conserver: Command, tmp_path: Path) -> None:
+    for variable in ("CONSERVER_API_TOKENS_FILE", "CONSERVER_API_TOKEN_FILE"):
+        done = conserver("check", **{variable: str(tmp_path / "none")})
+        assert done.returncode == EXIT_CONFIG
+        assert f"error: {variable}: `{tmp_path}/none` cannot be read".encode() in done.stderr
+
+
 def test_check_connect_says_who_is_away(conserver: Command) -> None:
     """A server that does not answer has code 69, and its password is not shown."""
     done = conserver("check", "--connect")

@@ -9,7 +9,6 @@ import pytest
 
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError
-from conserver.http import server
 from conserver.operations import tokens
 from conserver.operations.tokens import Keyring, Token
 
@@ -42,9 +41,9 @@ def test_a_token_is_made_found_and_revoked(file: Path) -> None:
 def test_a_file_without_tokens_lets_nobody_in(file: Path) -> None:
     tokens.add(file, "ann", ["admin"])
     tokens.revoke(file, "ann")
-    keyring = server.keyring_of(Settings.model_validate({"api_tokens_file": str(file)}))
+    keyring = tokens.keyring_of(Settings.model_validate({"api_tokens_file": str(file)}))
     assert not keyring.is_open
-    assert server.keyring_of(Settings()).is_open
+    assert tokens.keyring_of(Settings()).is_open
 
 
 @pytest.mark.parametrize(
