@@ -7,6 +7,7 @@ import re
 from pydantic import BeforeValidator
 
 _AGE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|m|min|h|d|w)")
+_NO_UNIT = re.compile(r"[-+.\deE_\s]*")
 _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -20,12 +21,13 @@ def age_s(text: str) -> float:
 
 def parse_seconds(value: object) -> object:
     """Parse a duration: `90s`, `15m`, `2h`, `7d`. A number without a unit means seconds."""
-    if not isinstance(value, str) or not value.strip()[-1:].isalpha():
+    if not isinstance(value, str) or _NO_UNIT.fullmatch(value):
         return value
     try:
         seconds = age_s(value)
     except ValueError:
-        return value  # pydantic refuses it, because it is not a number.
+        wanted = "must be a number of seconds, or have a unit as in 90s, 15m, 2h or 7d"
+        raise ValueError(f"{wanted}, not `{value[:60]}`") from None
     return int(seconds) if seconds.is_integer() else seconds
 
 

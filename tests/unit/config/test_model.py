@@ -176,7 +176,8 @@ chains:
         " not begin with `DLQ:`, which Conserver uses itself (line 11)",
         "chains.calls.retires": "chains.calls.retires: is not known here"
         " (line 12; did you mean `retries`?)",
-        "chains.calls.timeout": "chains.calls.timeout: must be a number, not `soon` (line 13)",
+        "chains.calls.timeout": "chains.calls.timeout: must be a number of seconds, or have a unit"
+        " as in 90s, 15m, 2h or 7d, not `soon` (line 13)",
         "chains.calls.hard_timeout_s": "chains.calls.hard_timeout_s: must be more than 0, not `-1`"
         " (line 14)",
         "chains.other.ingress_lists[0]": "chains.other.ingress_lists[0]: `calls` is already served"
