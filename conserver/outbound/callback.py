@@ -198,7 +198,9 @@ def _check_url(url: str) -> None:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname)
         _ = parts.port
-    except ValueError:
+        if address_of(url) is None:
+            (parts.hostname or "").encode("idna")
+    except ValueError:  # UnicodeError is one.
         good = False
     if not good or re.search(r"[\x00-\x20\x7f]", url):
         raise ValueError("must be an http or https URL (it is not shown: it may hold a secret)")

@@ -50,6 +50,8 @@ def test_a_presigned_url_says_until_when_it_may_be_used(url: str, expected: floa
         ({"url": "https:///nowhere"}, "url"),
         ({"url": "https://example.com:port/"}, "url"),
         ({"url": "https://example.com/a b"}, "url"),
+        ({"url": "https://..."}, "url"),
+        ({"url": "https://" + "x" * 64 + ".example.com/"}, "url"),
         ({"url": "https://example.com/" + "x" * 9000}, "url"),
         ({"url": "https://example.com/", "kind": "post"}, "kind"),
         ({"url": "https://example.com/", "events": []}, "events"),
