@@ -16,6 +16,7 @@ from conserver.http.api.context import Context
 from conserver.http.api.incoming import Incoming
 from conserver.http.api.problems import ProblemError
 from conserver.outbound.uploads import StoreError, Upload
+from conserver.telemetry import log
 
 FIELD_BYTES_MAX = 1 << 20
 FIELDS_BYTES_MAX = 2 << 20
@@ -198,6 +199,7 @@ def store_failed(error: OSError) -> ProblemError:
     if isinstance(error, StoreError):
         headers = {"Retry-After": "10"}
         return ProblemError(503, f"{error.strerror}; try again", "store-failed", headers)
+    log.get_logger().warning("upload_folder_failed", error=str(error))
     return ProblemError(
         507, f"the upload cannot be kept: {error.strerror}; tell an operator", "store-failed"
     )
