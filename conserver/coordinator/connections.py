@@ -185,7 +185,7 @@ class AsyncRetryingConnection:
             return await self._until_answered(commands)
 
     async def _until_answered(self, commands: Sequence[Command]) -> list[Any]:
-        failures, away_since_s = 0, time.monotonic()
+        failures, away_since_s, told = 0, time.monotonic(), ""
         while True:
             try:
                 answers = await self._connection.ask(commands, ANSWER_TIMEOUT_S)
@@ -195,8 +195,9 @@ class AsyncRetryingConnection:
                 await self._connection.close()
                 if isinstance(error, ResponseError) and not is_transient(error):
                     raise
-                if not failures:
-                    self._log.warning("redis_away", error=describe(error), what=advice(error))
+                if advice(error) != told:
+                    told = advice(error)
+                    self._log.warning("redis_away", error=describe(error), what=told)
                 failures += 1
                 await asyncio.sleep(backoff.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
                 continue

@@ -34,7 +34,7 @@ _BY_CLASS = {
 }
 
 
-def why(error: RedisError) -> str:
+def why(error: RedisError | OSError) -> str:
     """A sentence for an error, such as `Redis does not answer in time`."""
     from redis import exceptions
 
@@ -43,12 +43,12 @@ def why(error: RedisError) -> str:
         return known
     if isinstance(error, exceptions.TimeoutError):
         return "Redis does not answer in time"
-    if isinstance(error, exceptions.ConnectionError):
+    if isinstance(error, (exceptions.ConnectionError, OSError)):
         return "Redis does not answer: it cannot be reached"
     return _UNKNOWN
 
 
-def meaning(error: RedisError) -> str:
+def meaning(error: RedisError | OSError) -> str:
     """What an answer with an error means; "" where that is not known."""
     for kind in type(error).__mro__:
         if kind.__name__ in _BY_CLASS:

@@ -6,8 +6,8 @@
    updates its heartbeat and notices that its supervisor has ended. So the watchdog does not kill a
    worker, however long Redis is away.
 3. The connection logs a transient error once, and tries again until Redis answers (Redis is away,
-   loading, failing over, out of memory, or lacks a permission or a script). It raises an error that
-   would always come again.
+   loading, failing over, out of memory, or lacks a permission or a script). It logs again if the
+   advice changes. It raises an error that would always come again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import hiredis
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
+    AuthenticationError,
     MasterDownError,
     NoPermissionError,
     NoScriptError,
@@ -29,6 +29,7 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from conserver.process import backoff, failpoints
@@ -87,6 +88,8 @@ def advice(error: Exception) -> str:
         return "waiting until the ACL of this Redis user allows it: see `conserver doctor`"
     if isinstance(error, ResponseError):
         return "it is up and refuses this; waiting until it does not"
+    if isinstance(error, AuthenticationError):
+        return "it refuses the login of REDIS_URL; waiting until it does not"
     return "waiting until it answers"
 
 
@@ -148,6 +151,7 @@ class RetryingConnection:
     def _until_answered(self, words: tuple[Any, ...], call: Call | None) -> Any:
         failures = 0
         away_since = 0.0
+        told = ""
         whole = False
         while True:
             self.calls += 1
@@ -165,7 +169,9 @@ class RetryingConnection:
                 self.close()
                 if not failures:
                     away_since = time.monotonic()
-                    self._log.warning("redis_away", error=str(error), what=advice(error))
+                if advice(error) != told:
+                    told = advice(error)
+                    self._log.warning("redis_away", error=str(error), what=told)
                 failures += 1
                 self.repeats += 1
                 if call is not None:

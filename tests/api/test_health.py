@@ -67,4 +67,4 @@ def test_without_transcribers_the_workers_are_the_slots(
 
 def test_redis_is_away(serve: Callable[..., Api]) -> None:
     status, body = asked(serve(url="redis://127.0.0.1:1"))
-    assert (status, body["reason"]) == (503, "Redis does not answer")
+    assert (status, body["reason"]) == (503, "Redis does not answer: it cannot be reached")

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from conserver.http.api.context import Context, context_of
 from conserver.http.api.models import lists_that_transcribe
 from conserver.http.api.vcon_server.route import version_of
-from conserver.operations import capacity, hosts
+from conserver.operations import capacity, hosts, redis_faults
 from conserver.operations.hosts import Host
 from conserver.outbound.send import Limits
 
@@ -70,8 +70,8 @@ def health(request: Request) -> JSONResponse:
     context = context_of(request)
     try:
         reason, now = _look(context)
-    except (RedisError, OSError):
-        reason, now = "Redis does not answer", Concurrency(slots=0, busy=0, waiting=0)
+    except (RedisError, OSError) as error:
+        reason, now = redis_faults.why(error), Concurrency(slots=0, busy=0, waiting=0)
     found = Health(
         status="unhealthy" if reason else "healthy",
         reason=reason,

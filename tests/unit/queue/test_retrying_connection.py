@@ -15,8 +15,8 @@ from uuid import UUID
 
 import pytest
 import structlog
+from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 from servers import Redis
 from structlog.testing import capture_logs
 
@@ -234,10 +234,26 @@ def test_an_error_that_would_come_again_is_raised(bench: Bench) -> None:
         (NoPermissionError("this user has no permissions to run the 'evalsha' command"), "ACL"),
         (ResponseError("MISCONF Redis is configured to save RDB snapshots"), "it is up"),
         (RedisConnectionError("refused"), "waiting until it answers"),
+        (AuthenticationError("invalid username-password pair"), "REDIS_URL"),
     ],
 )
 def test_the_log_says_what_is_waited_for(error: Exception, words: str) -> None:
     assert words in advice(error)
+
+
+def test_an_outage_that_becomes_a_refused_login_is_logged_again(private: Private) -> None:
+    """The first line has only "Connection closed": it does not say what to mend."""
+    server = private(Redis())
+    with bench_for(server.url) as bench:
+        bench.connection.command("PING")
+        client = bench.queue.client
+        client.config_set("requirepass", "rotated")
+        client.client_kill_filter(_type="normal", skipme=True)
+        bench.ticks.at(7, lambda: client.config_set("requirepass", ""))
+        with capture_logs() as lines:
+            assert bench.connection.command("ECHO", "a") == b"a"
+    assert [line["event"] for line in lines] == ["redis_away", "redis_away", "redis_back"]
+    assert "the login of REDIS_URL" in lines[1]["what"]
 
 
 def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(bench: Bench) -> None:
