@@ -1,22 +1,22 @@
 """ClaimSchedule: when a worker claims, for which chains, and what it tells the coordinator.
 
 The coordinator waits at the lists (BLMOVE) for all workers of the host, and wakes an idle worker
-when an item arrives (process/wakeup.py has the messages). Because a wakeup can get lost, a worker
-also claims once per TICK_INTERVAL.
+when an item arrives (process/wakeup.py has the messages). A wakeup can get lost. So a worker also
+claims a TICK_INTERVAL after its last claim: at the tick.
 
-    state         meaning                                       claims for
-    CLAIMING      items may wait (the state at the start)       every chain with room
-    WOKEN         as CLAIMING; the coordinator waits for IDLE   every chain with room
-                  or BUSY
-    CAUGHT_UP     the last claim left no item behind            until the tick: chains that the last
-                                                                claim left out. Then as CLAIMING
-    IDLE_WAITING  as CAUGHT_UP; the coordinator may wake this   as CAUGHT_UP
+    state         meaning                                         claims for
+    CLAIMING      items may wait (the state at the start)         every chain with room
+    WOKEN         as CLAIMING; the worker owes the coordinator    every chain with room
+                  IDLE or BUSY
+    CAUGHT_UP     the last claim left no item behind              chains that it left out; at the
+                                                                  tick every chain with room
+    IDLE_WAITING  as CAUGHT_UP; the coordinator may wake this     as CAUGHT_UP
                   worker
 
     in state      event                                       then          sends
     any           WAKE received                               WOKEN
     not WOKEN     FINISH_FIRST received                       CLAIMING
-    WOKEN         no chain has room                           CLAIMING      BUSY
+    WOKEN         the worker has no room                      CLAIMING      BUSY
     any           a claim left items behind                   CLAIMING      BUSY
     any           a claim took a suspect, which runs alone    CLAIMING      BUSY
     any           a claim left none; all threads are busy     CAUGHT_UP     BUSY
@@ -75,7 +75,7 @@ class ClaimSchedule:
         return tick_s if tick_s or self._has_room else None
 
     def emptied(self, now_s: float) -> frozenset[str]:
-        """The chains that need no claim now, because the last one left their lists empty."""
+        """The chains whose lists the last claim left empty; none from the tick on, or if woken."""
         return self._emptied if now_s < self._tick_at_s else frozenset()
 
     def finishes_first(self, now_s: float) -> bool:

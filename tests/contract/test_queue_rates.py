@@ -18,6 +18,10 @@ from conserver.worker.throttles import Throttles
 from tests.queues import Queue
 
 STEP_S = 0.05
+RETURN_S = 0.9 * COME_BACK_S
+"""How late the coordinator returns a parked item. Regression: a worker had claimed newer items by
+then, and the parked one missed its slot.
+"""
 EPOCH_S = 1_790_000_000
 
 
@@ -50,7 +54,7 @@ class Hosts:
         """Let so much time pass."""
         for step in range(round(seconds / STEP_S)):
             self.now_s += STEP_S
-            while self.parked and self.parked[0][0] <= self.now_s:
+            while self.parked and self.parked[0][0] + RETURN_S <= self.now_s:
                 self.returned.append(heapq.heappop(self.parked)[2])
             for place in range(self.workers if claiming else 0):
                 self._turn(self.claims[(step + place) % self.workers])
