@@ -18,6 +18,7 @@ from tests.api.conftest import Api, submitted
 from tests.browser.conftest import Desk, slowed, until
 from tests.dashboard.calls import call, tone
 from tests.guards.counting import figure
+from tests.helpers import eventually
 from tests.operators import beat
 from tests.queues import Consumer, Queue
 
@@ -172,7 +173,7 @@ def test_a_page_lives_although_one_of_its_scripts_comes_late(desk: Desk) -> None
 
     window.route("**/hx-sse.js*", hold)
     window.goto("./", wait_until="commit")
-    until(window, "typeof htmx === 'object'")
+    eventually(lambda: window.evaluate("typeof htmx === 'object'") and late)
     window.evaluate("new Promise((done) => setTimeout(done, 50))")  # what htmx does once it is read
     for one in late:
         one.continue_()
