@@ -46,11 +46,23 @@ def parked(folder: Path, items: int) -> Figures:
     config = _config(folder, mood="park")
     with Ground(folder, config, CONSERVER_PARKED_CAP=str(2 * items)) as ground:
         ground.brew(["in"], items)
-        due_s = time.time() + 8 + items / 1000
-        foul.write_text(str(due_s))
+        patience_s = 8 + items / 1000
+        due_s = 0.0
+
+        def all_parked() -> bool:
+            """On a slow machine some are due before the last one is parked: all get more time."""
+            nonlocal due_s, patience_s
+            if time.time() >= due_s:
+                due_s = time.time() + patience_s
+                patience_s *= 2
+                (folder / "later").write_text(str(due_s))
+                (folder / "later").replace(foul)
+            return bool(ground.client.zcard("conserver:parked:in") >= items)
+
+        all_parked()
         ground.daemon.launch()
         with ground.watched("conserver:parked:in", "conserver:returned:in"):
-            ground.until(lambda: ground.client.zcard("conserver:parked:in") >= items, PATIENCE_S)
+            ground.until(all_parked, PATIENCE_S)
             per_item = ground.redis_bytes
             foul.unlink()
             ground.until(lambda: time.time() >= due_s, PATIENCE_S)
