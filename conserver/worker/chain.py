@@ -59,7 +59,7 @@ class ChainRunner:
             if outcome.kind in _KEEPS_CHANGES:
                 outcome = _dumped(item, outcome)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not lose the item
-            outcome = _outcome_of(error, "")
+            outcome = outcome_of(error)
         item.outcome = outcome
         # From here on time limits do not count, because Redis and the storages may take long.
         self._status.set_phase(item.status_slot, Phase.FINISHING)
@@ -88,12 +88,12 @@ class ChainRunner:
             if route.rates and _lacks_slot(item, link.name):
                 return ChainOutcome(OutcomeKind.RATE, link=link.name)
             item.progress.rate_slots.clear()
-            link_started_s = time.monotonic() if item.attempt is not None else 0.0
+            link_started_s = time.monotonic() if item.story is not None else 0.0
             if item.span is None:
                 outcome = self._run_link(item, link, started_s)
             else:
                 outcome = spans.around_link(self._run_link, item, link, started_s)
-            if item.attempt is not None:
+            if item.story is not None:
                 failed = outcome is not None and outcome.kind in _FAILURES
                 text = outcome.said if outcome is not None else ""
                 story.add(
@@ -128,7 +128,7 @@ class ChainRunner:
         except Filtered as end:
             answer, filtered, before = None, end.reason, b""
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
-            return _outcome_of(error, link.name)
+            return outcome_of(error, link.name)
         finally:
             took_s = time.monotonic() - link_started_s
             if self._inbox.numbers is not None:
@@ -149,7 +149,7 @@ class ChainRunner:
             try:
                 self._inbox.checkpoint(item)
             except BaseException as error:  # noqa: BLE001 - handled as if the link had raised it
-                return _outcome_of(error, link.name)
+                return outcome_of(error, link.name)
         return None
 
     def _warn_missing_return(self, item: Item, link: str) -> None:
@@ -262,7 +262,7 @@ def _deadline(
     return min(ends)
 
 
-def _outcome_of(error: BaseException, link: str) -> ChainOutcome:
+def outcome_of(error: BaseException, link: str = "") -> ChainOutcome:
     """The outcome of a run that `error` has ended. Its texts are redacted where they are used."""
     match error:
         case Retry():

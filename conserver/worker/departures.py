@@ -56,7 +56,7 @@ class Departures:
             assert outcome is not None
             if logs:
                 self._log_end(item, outcome)
-            if item.attempt is not None:
+            if item.story is not None:
                 done = outcome.kind is OutcomeKind.DONE
                 end = "completed" if done else outcome.kind.value
                 egress = item.route.config.egress_lists if done else ()
@@ -75,7 +75,7 @@ class Departures:
         """Record that Redis has parked the item. waits_for: see Outbox.park."""
         if self._meters is not None:
             self._meters.parked(item, _cause(item, waits_for))
-        if item.attempt is not None:
+        if item.story is not None:
             causes = waits_for.get("storages") or waits_for
             told = "; ".join(f"{name}: {why}" for name, why in causes.items() if name != "link")
             self._story_writer.end(item, "parked", text=f"for {after_s:.1f} s: {told}")

@@ -120,7 +120,8 @@ class ChainOutcome:
 
     link: the link that ended the run. error_type, message, traceback: of the exception that the
     link raised. after_s: the delay that the link asked for. reason: of the dead letter, if the kind
-    is REFUSED; link is then the link that ran when the last worker died.
+    is REFUSED; link is then the link that ran when the last worker died. write_failed: Redis has
+    not carried out a write, so no further write is tried before the item leaves.
     """
 
     kind: OutcomeKind
@@ -130,6 +131,7 @@ class ChainOutcome:
     link: str = ""
     after_s: float | None = None
     reason: str = ""
+    write_failed: bool = False
 
     @property
     def said(self) -> str:
@@ -195,7 +197,7 @@ class Item:
     answers: StorageAnswers | None = None
 
     # Only some items have these.
-    attempt: Attempt | None = None  # collects the events for the item's story (story.py)
+    story: Attempt | None = None  # the events of this attempt, for the item's story (story.py)
     span: Span | None = None  # the trace span of this attempt (spans.py)
     notification: Notification | None = None  # if the item is a notification: what to send
 

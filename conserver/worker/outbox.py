@@ -25,18 +25,17 @@ import orjson
 from conserver.errors import Rejected, Retry
 from conserver.process.boot import Boot
 from conserver.queue import calls, keys
-from conserver.queue.record import Source
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_texts
 from conserver.worker import spans, story
+from conserver.worker.chain import outcome_of
 from conserver.worker.checkpoint import Checkpoint, StartAnew, TakenAway
 from conserver.worker.conflicts import Conflicts, UnfinishedCall
 from conserver.worker.departures import Departures
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.item import Item, OutcomeKind
 from conserver.worker.settlement import settlement
-from conserver.worker.work_queue import WorkQueue
 
 WRONG_TYPE_RETRY_S = 30.0
 
@@ -58,14 +57,12 @@ class _Settle(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """A park, dead letter or release. on_moved: called once Redis has moved the item; for a release
-    also if Redis could not (rule 3 above).
-    """
+    """A park, dead letter or release. on_left: called once the item has left the worker."""
 
     kind: calls.MoveKind
     item: Item
     move: calls.Move
-    on_moved: Callable[[], None]
+    on_left: Callable[[], None]
 
 
 class Outbox:
@@ -75,14 +72,12 @@ class Outbox:
         self,
         boot: Boot,
         redis: RetryingConnection,
-        queue: WorkQueue,
         documents: DocumentLoader,
         departures: Departures,
     ) -> None:
         self._consumer = boot.consumer
         self._settings = boot.settings
         self._redis = redis
-        self._work_queue = queue
         self._departures = departures
         self._conflicts = Conflicts(self, redis, documents)
         self._log = log.get_logger()
@@ -92,6 +87,7 @@ class Outbox:
         # Parks that failed because a key has the wrong type, each with the time of its next try.
         self._blocked_parks: list[tuple[float, _Move]] = []
         self._write_number = 0
+        self.chain_ended: Callable[[Item], None]  # OutcomeHandler sets it to its method.
 
     # ---- queueing --------------------------------------------------------------------------------
 
@@ -117,15 +113,15 @@ class Outbox:
         """
         why = orjson.dumps(redact_texts(waits_for)) if item.claimed.job else b""
         move = _move(item)._replace(after_ms=int(after_s * 1000), why=why)
-        on_moved = partial(self._departures.parked, item, after_s, waits_for)
-        self._moves.append(_Move("park", item, move, on_moved))
+        on_left = partial(self._departures.parked, item, after_s, waits_for)
+        self._moves.append(_Move("park", item, move, on_left))
 
     def dead_letter(self, item: Item, reason: str, error: str, storage: str = "") -> None:
         """End the item as a dead letter. See Item.dead_letter_reason for the arguments."""
         why = item.dead_letter_reason(reason, error, storage)
-        on_moved = partial(self._departures.dead_lettered, item, why)
+        on_left = partial(self._departures.dead_lettered, item, why)
         move = _move(item)._replace(why=orjson.dumps(why))
-        self._moves.append(_Move("dead", item, move, on_moved))
+        self._moves.append(_Move("dead", item, move, on_left))
 
     def release(self, items: Sequence[Item], reason: str) -> None:
         """Return items to the heads of their lists at once, not at the next flush(). No thread may
@@ -133,20 +129,9 @@ class Outbox:
         """
         for item in items:
             move = calls.Move(item.token, item.claimed.epoch)
-            on_moved = partial(self._departures.released, item, reason)
-            self._moves.append(_Move("release", item, move, on_moved))
+            on_left = partial(self._departures.released, item, reason)
+            self._moves.append(_Move("release", item, move, on_left))
         self._flush_moves()
-
-    # ---- items whose write was not carried out ---------------------------------------------------
-
-    def start_anew(self, item: Item) -> None:
-        """Run all links of the item again, with the newer document that is now in its `text`."""
-        reason = "its document was replaced"
-        self._log.info("started_anew", **item.log_fields(), reason=reason)
-        item.start_anew()
-        item.claimed.source = Source.STORED
-        item.claimed.payload = item.uuid.encode()
-        self._work_queue.put([item])
 
     def end_attempt(
         self,
@@ -154,25 +139,15 @@ class Outbox:
         checkpoint: Checkpoint | None,
         error: Rejected | Retry | StartAnew | TakenAway,
     ) -> None:
-        """End an attempt whose write was not carried out.
-
-        If a chain thread waits for the checkpoint, `error` is raised in that thread. Otherwise the
-        item is dropped (TakenAway), started anew, dead-lettered (Rejected) or parked (Retry).
+        """End an attempt whose write or settle Redis has not carried out, as if a link had raised
+        the error. A chain thread that waits for the checkpoint does raise it.
         """
         if checkpoint is not None:
             checkpoint.finish(error)
             return
-        match error:
-            case TakenAway():
-                self._departures.lost(item)
-            case StartAnew():
-                self.start_anew(item)
-            case Rejected():
-                item.revert_to_saved()
-                self.dead_letter(item, "rejected", error.reason)
-            case Retry():
-                item.revert_to_saved()
-                self.park(item, error.after_s or 0.0, error=str(error))
+        item.outcome = outcome_of(error)
+        item.outcome.write_failed = True
+        self.chain_ended(item)
 
     # ---- sending ---------------------------------------------------------------------------------
 
@@ -210,7 +185,7 @@ class Outbox:
                 if sent.uuid:
                     item.document_written(sent.body, answer.revision)
                 item.saved_state = sent.state
-                if item.attempt is not None:
+                if item.story is not None:
                     story.add(item, "checkpoint")
                 write.then(item)
             elif answer.kind in _NOT_DONE:
@@ -249,7 +224,8 @@ class Outbox:
         elif answer.kind == "type":
             self._wrong_type(call.item, answer.key, answer.found, call.checkpoint)
         else:  # "refused"
-            self.end_attempt(call.item, call.checkpoint, _refused(answer.found))
+            why = "RedisJSON does not take what the links have made of the document"
+            self.end_attempt(call.item, call.checkpoint, Rejected(f"{why}: {answer.found}"))
 
     def _flush_moves(self) -> None:
         moves, self._moves = sorted(self._moves, key=lambda one: one.kind), []
@@ -264,7 +240,7 @@ class Outbox:
         answers = spans.redis_call(self._redis, call, items, self._consumer)
         for one, answer in zip(batch, answers, strict=True):
             if answer == b"moved":
-                one.on_moved()
+                one.on_left()
             elif answer == b"lost":
                 self._lost(one.item, repeats)
             else:
@@ -280,7 +256,7 @@ class Outbox:
             self._blocked_parks.append((time.monotonic() + WRONG_TYPE_RETRY_S, one))
         else:  # The item stays in flight in Redis. Intake.return_strays returns it.
             self._log_wrong_type(one.item, answer, "the item is returned later")
-            one.on_moved()
+            one.on_left()
 
     def retry_parks(self, now_s: float) -> None:
         """Queue those blocked parks again that are due."""
@@ -328,11 +304,6 @@ class Outbox:
             found=found,
             what=f"{what}; rename or delete the key and it goes on",
         )
-
-
-def _refused(reason: str) -> Rejected:
-    """The error for a document that RedisJSON refuses. It would refuse the document every time."""
-    return Rejected(f"RedisJSON does not take what the links have made of the document: {reason}")
 
 
 def _write_call(item: Item) -> calls.Write:

@@ -20,6 +20,7 @@ from functools import partial
 from conserver.config.settings import Settings
 from conserver.process import backoff
 from conserver.process.shared_status import Phase, SharedStatus
+from conserver.queue.record import Source
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
 from conserver.worker import story
@@ -54,6 +55,7 @@ class OutcomeHandler:
     ) -> None:
         self._meters = meters
         self._outbox = outbox
+        outbox.chain_ended = self.chain_ended
         self._departures = departures
         self._status = status
         self._settings = settings
@@ -84,7 +86,7 @@ class OutcomeHandler:
         elif kind is OutcomeKind.REFUSED:
             self._outbox.dead_letter(item, outcome.reason, outcome.message)
         elif kind is OutcomeKind.START_ANEW:
-            self._outbox.start_anew(item)
+            self._start_anew(item)
         elif kind is OutcomeKind.LOST:
             self._departures.lost(item)
         elif kind is OutcomeKind.RATE and outcome.after_s is not None:
@@ -129,7 +131,7 @@ class OutcomeHandler:
                 answers.note_unavailable(report.storage, outcome)
             elif isinstance(outcome, RejectedByStorage):
                 answers.rejected[report.storage] = outcome.reason
-            if item.attempt is not None:
+            if item.story is not None:
                 good, text = isinstance(outcome, Stored), getattr(outcome, "reason", "")
                 since_s = answers.asked_s
                 story.add(item, "storage", report.storage, since_s=since_s, text=text, good=good)
@@ -182,6 +184,13 @@ class OutcomeHandler:
         )
         self._outbox.park(item, after_s, storages=dict(answers.unavailable))
 
+    def _start_anew(self, item: Item) -> None:
+        """Run all links of the item again, with the newer document that is now in its `text`."""
+        self._log.info("started_anew", **item.log_fields(), reason="its document was replaced")
+        item.start_anew()
+        item.claimed.source, item.claimed.payload = Source.STORED, item.uuid.encode()
+        self._work_queue.put([item])
+
     def _park_throttled(self, item: Item, link: str, after_s: float) -> None:
         """Park an item whose next link is throttled."""
         self._rates.throttled(item, link, after_s, time.monotonic())
@@ -204,7 +213,7 @@ class OutcomeHandler:
         chosen = owed if self._settings.parallel_storage else owed[:1]
         self._status.set_phase(item.status_slot, Phase.FINISHING)
         answers.asked = set(chosen)
-        if item.attempt is not None:
+        if item.story is not None:
             answers.asked_s = time.monotonic()
         for name in chosen:
             self._to_store.setdefault(name, []).append(item)
@@ -238,9 +247,19 @@ class OutcomeHandler:
         else:
             reason = "failed" if progress.failures > config.retries else ""
         if reason:
-            self._write_then(item, lambda i: self._outbox.dead_letter(i, reason, outcome.message))
-            return
-        after_s = outcome.after_s
+            end = partial(self._outbox.dead_letter, reason=reason, error=outcome.message)
+        else:
+            wait_s = self._wait_s(item, outcome)
+            said = outcome.said
+            end = partial(self._outbox.park, after_s=wait_s, link=outcome.link, error=said)
+        if outcome.write_failed:  # It would fail again.
+            end(item)
+        else:
+            self._write_then(item, end)
+
+    def _wait_s(self, item: Item, outcome: ChainOutcome) -> float:
+        """How long a failed item is parked, in seconds. Logs the failure."""
+        progress, config, after_s = item.progress, item.route.config, outcome.after_s
         if after_s is not None and outcome.link in item.route.rates:
             self._rates.slow_down(item.route.rates[outcome.link], after_s)
         if after_s is None:
@@ -253,8 +272,7 @@ class OutcomeHandler:
             attempt=progress.attempts,
             after_s=round(after_s, 1),
         )
-        cause = {"link": outcome.link, "error": outcome.said}
-        self._write_then(item, lambda i: self._outbox.park(i, after_s, **cause))
+        return after_s
 
 
 def _age_s(item: Item) -> float:

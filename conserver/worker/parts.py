@@ -53,7 +53,7 @@ class WorkerParts:
         self.story_writer = StoryWriter(boot, redis)
         self.meters = meters = meters_of(boot, routes.all, self.writers, inbox)
         departures = Departures(boot, redis, self.held, self.story_writer, meters)
-        self.outbox = Outbox(boot, redis, self.queue, self.documents, departures)
+        self.outbox = Outbox(boot, redis, self.documents, departures)
         self.rates = Rates(redis, Complaints(log.get_logger()), inbox.throttles, chains, threads)
         self.outcomes = OutcomeHandler(
             self.outbox, departures, status, settings, self.writers, self.rates, self.queue, meters

@@ -33,7 +33,7 @@ def add(
 
     since_s: when the event began, by time.monotonic(); 0.0 for an event without a duration.
     """
-    attempt = item.attempt
+    attempt = item.story
     if attempt is None:
         return
     now_s = time.monotonic()
@@ -59,7 +59,7 @@ class StoryWriter:
         claimed = item.claimed
         if self._which == "off" or (self._which == "jobs" and "#" not in claimed.token):
             return
-        item.attempt = Attempt(
+        item.story = Attempt(
             token=claimed.token,
             number=claimed.epoch,
             job=claimed.job,
@@ -74,10 +74,10 @@ class StoryWriter:
 
     def end(self, item: Item, kind: str, name: str = "", text: str = "") -> None:
         """Add the last event to the item's attempt, and let the next call send the attempt."""
-        if item.attempt is None:
+        if item.story is None:
             return
         add(item, kind, name, text=text, good=kind in ENDS)
-        attempt, item.attempt = item.attempt, None
+        attempt, item.story = item.story, None
         settings = self._boot.settings
         keep_s = settings.job_expiry_s if kind in ENDS else settings.job_max_s
         if item.uuid:

@@ -108,9 +108,9 @@ class Writer:
             "storage_hangs", reason=reason, items=len(call.items), what="client replaced"
         )
         self._abandoned.append(self._thread)
-        jobs, self._thread = self._thread.jobs, self._new_thread()
-        for job in jobs:
-            self._thread.add([job.item], job.look_up)
+        tasks, self._thread = self._thread.tasks, self._new_thread()
+        for task in tasks:
+            self._thread.add([task.item], task.look_up)
         after_s = self._breaker.retry_after_s(now_s)
         outcomes: Outcomes = [(item, Unavailable(reason, after_s)) for item in call.items]
         looked_up = call.items[0] if call.look_up else None
@@ -164,7 +164,7 @@ class _WriterThread:
         self._abandoned = False
         self._running: _Call | None = None
         self._waited_s = 0.0  # for the running call
-        self.jobs: deque[_Task] = deque()
+        self.tasks: deque[_Task] = deque()
 
     @property
     def is_alive(self) -> bool:
@@ -176,9 +176,9 @@ class _WriterThread:
         self._thread.start()
 
     def add(self, items: Sequence[Item], look_up: bool = False) -> None:
-        """Append jobs."""
+        """Append tasks."""
         with self._lock:
-            self.jobs.extend(_Task(item, look_up) for item in items)
+            self.tasks.extend(_Task(item, look_up) for item in items)
             self._lock.notify()
 
     def abandon_after(self, passed_s: float, limit_s: float) -> _Call | None:
@@ -187,7 +187,7 @@ class _WriterThread:
 
         Returns:
             The abandoned call, or None. The caller reports the outcomes of its items, and hands the
-            thread's remaining `jobs` to another thread.
+            thread's remaining `tasks` to another thread.
         """
         with self._lock:
             if self._running is None:
@@ -206,12 +206,12 @@ class _WriterThread:
             return
 
     def _do_next(self) -> None:
-        """Wait for jobs, save or look up what waits, and report the outcomes.
+        """Wait for tasks, save or look up what waits, and report the outcomes.
 
         This is a separate function so that an idle thread keeps no reference to a document.
         """
         with self._lock:
-            while not self.jobs:
+            while not self.tasks:
                 self._lock.wait()
             self._running = call = self._next_call()
         report = self._look_up(call.items[0]) if call.look_up else self._save(call.items)
@@ -223,15 +223,15 @@ class _WriterThread:
 
     def _next_call(self) -> _Call:
         """The next call: one look-up, or as many saves as the bounds allow."""
-        first = self.jobs.popleft()
+        first = self.tasks.popleft()
         items, size_bytes = [first.item], len(first.item.text)
         if first.look_up:
             return _Call(items, look_up=True)
-        while self.jobs and not self.jobs[0].look_up and len(items) < SAVE_ITEMS_MAX:
-            size_bytes += len(self.jobs[0].item.text)
+        while self.tasks and not self.tasks[0].look_up and len(items) < SAVE_ITEMS_MAX:
+            size_bytes += len(self.tasks[0].item.text)
             if size_bytes > SAVE_BYTES_MAX:
                 break
-            items.append(self.jobs.popleft().item)
+            items.append(self.tasks.popleft().item)
         return _Call(items, look_up=False)
 
     def _save(self, items: list[Item]) -> StorageReport:

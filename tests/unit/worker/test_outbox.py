@@ -13,7 +13,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from conserver.errors import Retry
+from conserver.errors import Rejected, Retry
 from conserver.queue import calls, keys
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
@@ -250,8 +250,40 @@ def test_an_expired_document_waits_for_an_unavailable_storage(make: Make, costly
         worker.receive_report()
     worker.flush()
     [parked] = worker.queue.parked("in")
-    assert Progress.load(parked.state).links == []
+    progress = Progress.load(parked.state)
+    assert (progress.links, progress.attempts, progress.failures) == ([], 1, 0)
     assert worker.inflight == 0
+
+
+def test_a_conflict_that_waits_too_long_for_a_storage_is_given_up(make: Make) -> None:
+    name = unique("shelf-")
+    worker = make({"main": {"give_up_s": 60}}, links=[adds("ours")], storages=[storage(name)])
+    memory.shelf(name).on_get.append(memory.breaks())
+    [uuid] = worker.supply(1)
+    item = worker.claim_one()
+    item.claimed.first_seen_ms -= 3_600_000
+    expired(worker, uuid)
+    worker.run(item)
+    worker.flush()
+    worker.receive_report()
+    worker.flush()
+    [(why, letter)] = worker.queue.reasons("in")
+    assert (why["reason"], why["attempts"], letter.payload) == ("failed", 1, uuid.encode())
+    assert (worker.queue.parked("in"), worker.inflight) == ([], 0)
+
+
+def test_a_write_that_was_refused_is_not_tried_again(make: Make) -> None:
+    """The document of the dead letter stays in its record."""
+    worker = make(links=[adds("ours")])
+    body = document("u1")
+    worker.queue.push("in", body)
+    item = worker.claim_one()
+    worker.runner.run(item)
+    worker.outbox.end_attempt(item, None, Rejected("nobody takes it"))
+    worker.flush()
+    [(why, letter)] = worker.queue.reasons("in")
+    assert (why["reason"], why["error"], letter.payload) == ("rejected", "nobody takes it", body)
+    assert (worker.client.exists("vcon:u1"), worker.inflight) == (0, 0)
 
 
 def test_an_item_starts_anew_from_a_newer_document_of_the_same_chain(make: Make) -> None:
@@ -403,7 +435,8 @@ def test_what_cannot_be_merged_is_a_dead_letter_that_can_be_replayed(make: Make)
     worker.flush()
     [(why, record)] = worker.queue.reasons("in")
     assert why["error"].startswith("two chains changed the vCon: it was signed or encrypted")
-    assert Progress.load(record.state) == Progress()
+    progress = Progress.load(record.state)
+    assert (progress.links, progress.attempts, progress.failures) == ([], 1, 0)
     assert worker.client.get(f"vcon:{uuid}") == envelope
 
 
