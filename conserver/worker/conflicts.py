@@ -1,11 +1,11 @@
 """Conflicts: resolves writes and settles of items whose document was changed in Redis meanwhile.
 
-- If another chain or the producer wrote the newer document, the item's changes are merged into it
-  (vcon/merge.py), and the result is written.
-- If the item's own chain wrote the newer document, the item starts anew from it. The same is done
-  if the newer document lacks the changes that a checkpoint of the item has written.
-- If Redis has no document, the item's changes are merged into the copy of a storage. If no storage
-  has a copy, the item's document is written again.
+the newer document                               the item
+was written by the item's own chain              starts anew from it
+lacks what a checkpoint of the item has written  starts anew from it
+was written by another chain or the producer     merges its changes into it (vcon/merge.py)
+is missing; a storage has a copy                 merges its changes into the copy
+is missing everywhere                            writes its own document again
 """
 
 from __future__ import annotations

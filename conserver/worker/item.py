@@ -21,13 +21,13 @@ how step 2 ended, and decides the next step (OutcomeHandler.chain_ended):
     RETRY       a link raised Retry                  parked; dead-lettered once older than give_up_s
     FAILED      a link raised another exception      parked `retries` times, then dead-lettered
     REJECTED    a link raised Rejected or returned   dead-lettered
-                no vCon; or the document or the
-                record cannot be processed
+                no vCon; or the document cannot be
+                processed, written or merged
     REFUSED     the item must not run: refusals.py   dead-lettered, with its record as it is
-    START_ANEW  a checkpoint found another document  step 2 again, from that document
-                in Redis (see conflicts.py)
-    LOST        a checkpoint found that another      removed from this worker; nothing is written
-                consumer has the item now
+    START_ANEW  a write found another document in    step 2 again, from that document
+                Redis (see conflicts.py)
+    LOST        a write found that another consumer  removed from this worker; nothing is written
+                has the item now
     RATE        the chain or the next link has a     a rate slot is reserved (rates.py); step 2
                 rate, and the item has no rate slot  again if the slot is now, else parked until
                                                      the slot
@@ -118,10 +118,10 @@ class OutcomeKind(enum.Enum):
 class ChainOutcome:
     """How a run through the links ended.
 
-    link: the link that ended the run. error_type, message, traceback: of the exception that the
-    link raised. after_s: the delay that the link asked for. reason: of the dead letter, if the kind
-    is REFUSED; link is then the link that ran when the last worker died. write_failed: Redis has
-    not carried out a write, so no further write is tried before the item leaves.
+    link: the link that ended the run; for REFUSED the link that ran when the last worker died.
+    error_type, message, traceback: of the exception that the link raised; they may contain secrets.
+    after_s: the delay that the link asked for. reason: of the dead letter, for REFUSED.
+    write_failed: Redis has not carried out the item's write. It is not tried again.
     """
 
     kind: OutcomeKind

@@ -2,12 +2,16 @@
 
 1. flush() sends each kind in batches that are bounded by count and bytes. RetryingConnection
    repeats a call until Redis answers it.
-2. An item leaves the worker (departures.py) only after the script has answered that the item is
-   settled, parked, dead-lettered or released, or that another consumer has it (but see rule 3).
-3. If a key has the wrong type, the item is parked and tried again every 30 s, until an operator has
-   renamed or deleted the key. (At a checkpoint this counts as a Retry of the link.) If the item
-   cannot be parked, the worker keeps it and tries again. If it cannot be released, the worker
-   forgets it: it is still in flight in Redis, and Intake.return_strays returns it later.
+2. An item leaves the worker (departures.py) once the script has answered that it has settled or
+   moved the item, or that another consumer has it.
+3. A key of the wrong type prevents a call, until an operator renames or deletes the key:
+
+       prevented      what happens to the item
+       write, settle  it is parked for 30 s; a checkpoint ends with a Retry of its link
+       dead letter    it is parked for 30 s
+       park           the worker keeps it, and tries again after 30 s
+       release        the worker forgets it; Intake.return_strays returns it later
+
 4. If the document was replaced meanwhile, the write or settle has a conflict: conflicts.py.
 """
 
@@ -96,9 +100,7 @@ class Outbox:
         self._writes.append(_Write(item, then))
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint's progress and document. Then let its chain thread go on; if the write
-        failed, raise the error in that thread.
-        """
+        """Write a checkpoint's progress and document, then let its chain thread go on."""
         self._writes.append(_Write(checkpoint.item, lambda _: checkpoint.finish(), checkpoint))
 
     def settle(self, item: Item) -> None:
@@ -124,9 +126,7 @@ class Outbox:
         self._moves.append(_Move("dead", item, move, on_left))
 
     def release(self, items: Sequence[Item], reason: str) -> None:
-        """Return items to the heads of their lists at once, not at the next flush(). No thread may
-        have started them.
-        """
+        """Return items that no thread has started to the heads of their lists, at once."""
         for item in items:
             move = calls.Move(item.token, item.claimed.epoch)
             on_left = partial(self._departures.released, item, reason)
@@ -139,8 +139,8 @@ class Outbox:
         checkpoint: Checkpoint | None,
         error: Rejected | Retry | StartAnew | TakenAway,
     ) -> None:
-        """End an attempt whose write or settle Redis has not carried out, as if a link had raised
-        the error. A chain thread that waits for the checkpoint does raise it.
+        """End an attempt whose write or settle Redis has not carried out, as if its last link had
+        raised the error. If a chain thread waits for the checkpoint, the error is raised there.
         """
         if checkpoint is not None:
             checkpoint.finish(error)
@@ -254,7 +254,7 @@ class Outbox:
         elif one.kind == "park":
             self._log_wrong_type(one.item, answer, "the item stays with its worker")
             self._blocked_parks.append((time.monotonic() + WRONG_TYPE_RETRY_S, one))
-        else:  # The item stays in flight in Redis. Intake.return_strays returns it.
+        else:
             self._log_wrong_type(one.item, answer, "the item is returned later")
             one.on_left()
 
@@ -271,8 +271,8 @@ class Outbox:
         """Drop an item that a call did not find.
 
         Args:
-            repeats: the connection's count of repeated calls before this call. If it has grown,
-                this call was repeated, and its first try may have moved the item.
+            repeats: `redis.repeats` before the call. If it has grown, the call was repeated, and
+                its first try may have ended the item.
         """
         self._departures.lost(item, repeated=self._redis.repeats > repeats)
 

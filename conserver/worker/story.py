@@ -1,9 +1,9 @@
 """StoryWriter: records the events of each attempt at an item (queue/stories.py).
 
-By default only items of jobs have an Attempt. With CONSERVER_STORIES, all items have one, or no
-item has. The thread that works on the item adds events. When the item has left the worker, the
-attempt is sent to Redis with the next call of the worker loop, or alone if there is no call for a
-second. An attempt can get lost; nothing depends on it.
+CONSERVER_STORIES says which items have a story: those of jobs (the default), all, or none. The
+thread that works on the item adds events. When the item has left the worker, its Attempt is sent to
+Redis with the next call of the worker loop, at the latest after about a second. An Attempt can get
+lost; nothing depends on it.
 """
 
 from __future__ import annotations

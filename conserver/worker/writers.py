@@ -4,8 +4,8 @@
    If several documents have one uuid, it saves only that of the highest revision. The documents are
    sorted by uuid, so that two workers never lock rows in opposite order.
 2. The thread opens the storage's client, and opens a new one after an error. While the breaker is
-   open (breaker.py), the thread reports items as unavailable without a call, except for a document
-   after each pause, which shows whether the storage is back.
+   open (breaker.py), the thread makes no call and reports the items as unavailable. After each
+   pause it tries one document.
 3. A call that hangs is abandoned a second after its timeout: its items are reported as unavailable,
    and a new thread with a new client continues. The result of an abandoned call is ignored.
 4. The same thread looks up documents that Redis lacks.
