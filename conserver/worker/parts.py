@@ -35,8 +35,9 @@ class WorkerParts:
         self, boot: Boot, plugins: Plugins, redis: RetryingConnection, inbox: WorkerInbox
     ) -> None:
         # A plugin's model may take secrets from elsewhere than the configuration.
-        loaded = (*plugins.links.values(), *plugins.storages.values())
-        hide_everywhere(secret_values([plugin.options for plugin in loaded]))
+        options = [link.options for link in plugins.links.values()]
+        options += [storage.options for storage in plugins.storages.values()]
+        hide_everywhere(secret_values(options))
         settings, status = boot.settings, boot.status
         max_document_bytes, threads = settings.max_document_bytes, settings.vcon_concurrency
         self.held = HeldItems(status)
