@@ -30,14 +30,6 @@ class Source(enum.Enum):
     BAD_KEY = "bad_key"  # not known: a key of the document has the wrong type
 
 
-_SOURCES = {
-    b"inline": Source.INLINE,
-    b"stored": Source.STORED,
-    b"text": Source.STORED,  # a RedisJSON value
-    b"missing": Source.MISSING,
-}
-
-
 @dataclass(slots=True)
 class Claimed:
     """One item that this worker holds, under its token, in the epoch of the claim that took it.
@@ -123,14 +115,19 @@ def parse_claimed(entry: list[Any]) -> Claimed:
     """
     claimed = parse(entry[0])
     what, text = entry[1], entry[2]
-    source = _SOURCES.get(what)
     if what == b"stored":
-        claimed.length = int(text)
-        text = entry[6] if len(entry) > 6 else b""
-    if source is None:
-        _parse_fault(claimed, what.decode(), text.decode())
-    else:
-        claimed.source, claimed.text = source, text
+        claimed.source, claimed.length = Source.STORED, int(text)
+        claimed.text = entry[6] if len(entry) > 6 else b""
+    elif what == b"text":  # of a RedisJSON value
+        claimed.source, claimed.text = Source.STORED, text
+    elif what == b"inline":
+        claimed.source = Source.INLINE
+    elif what == b"cut" or what == b"expired":
+        claimed.refused = what.decode(), text.decode()
+        claimed.length = int(text) if what == b"cut" else 0
+    elif what != b"missing":
+        kind, _, key = what.removeprefix(b"type:").decode().partition(" ")
+        claimed.source, claimed.bad_key = Source.BAD_KEY, (key, kind)
     claimed.revision = int(entry[3])
     claimed.replaced = entry[4] == b"1"
     fields = entry[5]
@@ -138,17 +135,6 @@ def parse_claimed(entry: list[Any]) -> Claimed:
         pairs = zip(fields[::2], fields[1::2], strict=True)
         claimed.etags = {k[2:].decode(): v.decode() for k, v in pairs if k[:2] == b"e:"}
     return claimed
-
-
-def _parse_fault(claimed: Claimed, what: str, text: str) -> None:
-    """Parse the answer for an item that must not run, or whose document's key is bad."""
-    if what.startswith("type:"):
-        kind, _, key = what.removeprefix("type:").partition(" ")
-        claimed.source, claimed.bad_key = Source.BAD_KEY, (key, kind)
-    else:  # "cut" or "expired"
-        claimed.refused = what, text
-        if what == "cut":
-            claimed.length = int(text)
 
 
 THROTTLED = "throttled:"

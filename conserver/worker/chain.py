@@ -252,8 +252,14 @@ def _deadline(
     link_soft_s: float | None,
 ) -> float | None:
     """The earlier of the two soft time limits; None if neither is set."""
-    limits = ((chain_started_s, chain_soft_s), (link_started_s, link_soft_s))
-    return min((begun_s + soft_s for begun_s, soft_s in limits if soft_s is not None), default=None)
+    if chain_soft_s is None and link_soft_s is None:
+        return None
+    ends = []
+    if chain_soft_s is not None:
+        ends.append(chain_started_s + chain_soft_s)
+    if link_soft_s is not None:
+        ends.append(link_started_s + link_soft_s)
+    return min(ends)
 
 
 def outcome_of(error: BaseException, link: str = "") -> ChainOutcome:

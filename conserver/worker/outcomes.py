@@ -258,7 +258,9 @@ class OutcomeHandler:
             self._write_then(item, end)
 
     def _wait_s(self, item: Item, outcome: ChainOutcome) -> float:
-        """How long a failed item is parked, in seconds. Logs the failure."""
+        """How long a failed item is parked, in seconds. Logs the failure, and slows down the rate
+        of its link.
+        """
         progress, config, after_s = item.progress, item.route.config, outcome.after_s
         if after_s is not None and outcome.link in item.route.rates:
             self._rates.slow_down(item.route.rates[outcome.link], after_s)
