@@ -78,26 +78,26 @@ The words that the code uses:
     registration      a consumer's field in the hash of its host in Redis; `void` as soon as Redis
                       begins to return the consumer's items
 
-Dead letters, by reason. One Lua function writes them all: `dead_letter` in queue/prelude.lua.
+Dead letters, by reason. The files in parentheses, in worker/, find the cause:
 
-    failed               the item's links raised more than `retries` exceptions in all, or one
-                         raised Retry, or a checkpoint could not be written, and the item is older
-                         than `give_up_s`: outcomes.py
+    failed               the item's links raised more than `retries` exceptions in all. Or one
+                         raised Retry, or a checkpoint or merge could not be written, and the item
+                         is older than `give_up_s` (chain.py, outbox.py)
     rejected             - a link raised Rejected, or returned something that is neither its vCon
-                           nor None: chain.py finds it, outcomes.py decides
-                         - the document cannot be used, or a link made it too large: also
-                           chain.py and outcomes.py
-                         - a storage refuses the document: outcomes.py; RedisJSON does: outbox.py
+                           nor None (chain.py)
+                         - the document cannot be used, or a link made it too large (chain.py)
+                         - a storage refuses the document (writers.py); RedisJSON does (outbox.py)
                          - two chains changed it in ways that cannot be merged, or it changed more
-                           than 50 times while the item was processed: conflicts.py
+                           than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the URL to which the
-                           item's job must deliver its result has expired: refusals.py
-    unavailable          a storage is away, and the item is older than `give_up_s`: outcomes.py. The
-                         storage must store the document, or be read because Redis lacks it
-    poison, time_limit   `max_deliveries` deaths were counted for the item: refusals.py
-    oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES: refusals.py
+                           item's job must deliver its result has expired (refusals.py)
+    unavailable          a storage is away, and the item is older than `give_up_s`. The storage must
+                         store the document, or be read because Redis lacks it (writers.py)
+    poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
+    oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
 
-These modules are in worker/. All reasons take the same way: worker/outbox.py calls queue/move.lua.
+All take the same way: worker/outcomes.py decides, worker/outbox.py calls queue/move.lua, and one
+Lua function, `dead_letter` in queue/prelude.lua, writes the dead letter.
 
 An idle worker, step by step:
 
