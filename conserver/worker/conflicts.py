@@ -1,11 +1,15 @@
 """Conflicts: resolves writes and settles of items whose document was changed in Redis meanwhile.
 
-the newer document                               the item
-was written by the item's own chain              starts anew from it
-lacks what a checkpoint of the item has written  starts anew from it
-was written by another chain or the producer     merges its changes into it (vcon/merge.py)
-is missing; a storage has a copy                 merges its changes into the copy
-is missing everywhere                            writes its own document again
+The newer document decides what follows:
+
+    it was written by the item's own chain              the item starts anew from it
+    it lacks what a checkpoint of the item has written  the item starts anew from it
+    another chain or the producer has written it        the item's changes are merged into it
+    Redis has none; a storage has a copy                the changes are merged into the copy
+    Redis has none; a storage is away, none has a copy  the attempt ends with a Retry
+    there is none anywhere                              the item's document is written again
+
+vcon/merge.py merges.
 """
 
 from __future__ import annotations
