@@ -126,9 +126,9 @@ class IdleWorkers:
         if slot in self._answers:
             await asyncio.wait([self._answers[slot]], timeout=ANSWER_TIMEOUT_S)
 
-    def order_to_finish_first(self, slot: int) -> bool:
-        """Order a worker to claim nothing until it holds no item. Returns whether it was sent."""
-        return self._send(slot, wakeup.FINISH_FIRST)
+    def order_to_finish_first(self, slot: int) -> None:
+        """Order a worker to claim nothing until it holds no item."""
+        self._send(slot, wakeup.FINISH_FIRST)
 
     def receive(self, slot: int, packet: bytes) -> None:
         """Take in a packet from a worker. Each byte is one message."""

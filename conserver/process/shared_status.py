@@ -121,7 +121,7 @@ class Phase(enum.IntEnum):
     UNTIMED = 4
 
     @property
-    def blamed(self) -> bool:
+    def at_work(self) -> bool:
         """Whether an item in this phase is at work, as supervisor/death.py says."""
         return self in (Phase.RUNNING, Phase.FINISHING, Phase.UNTIMED)
 

@@ -10,7 +10,7 @@
     its registration was void            none, its items were returned       no item
     with its host (reaper.py)            all that it held                    as for a crash
 
-An item is at work (Phase.blamed) in each of three cases: a link runs it; its document is parsed,
+An item is at work (Phase.at_work) in each of three cases: a link runs it; its document is parsed,
 or, being large, read by a call of its own; it waits for Redis or for a storage.
 
 A blamed item becomes a suspect: it runs alone from then on. With `max_deliveries` counted deaths it
@@ -151,7 +151,7 @@ class Death:
         return [uuids.get(item.token) or item.token for item in self.blame().items]
 
     def _blamed_items(self) -> list[StatusItem]:
-        return [item for item in self.view.items if item.phase.blamed]
+        return [item for item in self.view.items if item.phase.at_work]
 
 
 def describe_exit(code: int | None) -> str:

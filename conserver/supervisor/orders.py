@@ -49,10 +49,9 @@ class OrderQueue:
         self._orders[self._last] = _Order({"type": kind, "order": self._last, **fields})
         return self._last
 
-    def acknowledge(self, number: int) -> Message | None:
-        """Drop an order that was carried out. Returns the order; None if it was dropped before."""
-        order = self._orders.pop(number, None)
-        return order.message if order else None
+    def acknowledge(self, number: int) -> None:
+        """Drop an order that was carried out, if it is there still."""
+        self._orders.pop(number, None)
 
     def send(self, channel: socket.socket) -> None:
         """Send the orders that were not sent yet. If the socket is full, the next call goes on."""

@@ -156,14 +156,14 @@ class TimeLimits:
         beaten = view.heartbeats != self._heartbeats
         self._heartbeats = view.heartbeats
         self.stalled_s = 0.0 if beaten else self.stalled_s + elapsed_s
-        at_work = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.UNTIMED)]
-        running = [item for item in at_work if item.phase is Phase.RUNNING]
+        in_chain = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.UNTIMED)]
+        running = [item for item in in_chain if item.phase is Phase.RUNNING]
         uncertain = not beaten and len(running) > 1
         charged_s = 0.0 if uncertain and self.stalled_s > FROZEN_AFTER_S else elapsed_s
-        self._counters = {item.slot: self._counted(item, charged_s) for item in at_work}
+        self._counters = {item.slot: self._counted(item, charged_s) for item in in_chain}
         if not uncertain:
             self.frozen_past_limit = False
-            found = (_exceeded(item, self._counters[item.slot]) for item in at_work)
+            found = (_exceeded(item, self._counters[item.slot]) for item in in_chain)
             return next(filter(None, found), None)
         limits_s = [s for item in running for s in (item.limit_s, item.chain_limit_s) if s]
         shortest_s = max(FROZEN_AFTER_S, min(limits_s, default=inf))

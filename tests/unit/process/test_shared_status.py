@@ -91,9 +91,9 @@ def test_each_run_of_a_link_and_each_item_has_its_own_number(status: SharedStatu
     assert third.chain_run != second.chain_run
 
 
-def test_phases_in_which_an_item_is_blamed() -> None:
-    blamed = {phase for phase in Phase if phase.blamed}
-    assert blamed == {Phase.RUNNING, Phase.UNTIMED, Phase.FINISHING}
+def test_phases_in_which_an_item_is_at_work() -> None:
+    at_work = {phase for phase in Phase if phase.at_work}
+    assert at_work == {Phase.RUNNING, Phase.UNTIMED, Phase.FINISHING}
 
 
 def test_every_slot_can_be_used(status: SharedStatus) -> None:

@@ -54,7 +54,7 @@ def test_a_death_while_a_large_document_is_read_counts_against_its_item(make: Ma
 
     def look(worker: SteppedWorker, words: tuple[Any, ...]) -> None:
         if words[0] == "MGET":
-            blamed.append([item.uuid for item in worker.status.read().items if item.phase.blamed])
+            blamed.append([item.uuid for item in worker.status.read().items if item.phase.at_work])
 
     worker = make(before_command=look)
     worker.queue.store("u1", document("u1", attachments=[{"body": "x" * calls.BATCH_BYTES}]))

@@ -87,7 +87,7 @@ def test_an_item_that_waits_to_run_again_is_not_blamed_for_a_death() -> None:
     status.set_phase(again.status_slot, Phase.FINISHING)
     WorkQueue({"a": 9}, inbox).put([again])
     [shown] = status.read().items
-    assert (shown.phase, shown.phase.blamed) == (Phase.QUEUED, False)
+    assert (shown.phase, shown.phase.at_work) == (Phase.QUEUED, False)
 
 
 def test_items_are_taken_back_with_the_last_claimed_first() -> None:
