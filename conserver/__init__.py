@@ -17,12 +17,14 @@ killed worker are below):
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
                            CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past its
                            hard_timeout_s (default: none). Then: "A killed worker" below
-    secrets in output      telemetry/redact.py removes them:
-                           - telemetry/log.py calls it for every line of the log;
+    secrets in output      telemetry/redact.py removes them. It is called by
+                           - telemetry/log.py for every line of the log, otel.py for spans;
                            - cli/output.py and tables.py for what commands print;
                            - worker/ for what a worker leaves in Redis;
-                           - queue/jobs.py and operations/ for errors that they read from Redis;
-                           - http/ for answers, telemetry/otel.py for spans.
+                           - queue/jobs.py for errors of jobs;
+                           - operations/ for settings, and for texts that it reads or writes;
+                           - http/ for answers and pages;
+                           - config/validation.py and coordinator/boot_check.py for errors.
                            `grep -rn redact conserver` finds all places
     a new command          operations/<name>.py reads or changes Redis; cli/<name>.py declares the
                            command and prints (with arguments.py, output.py, tables.py, and
@@ -80,9 +82,9 @@ The words that the code uses:
 
 Dead letters, by reason. The files in parentheses, in worker/, find the cause:
 
-    failed               the item's links raised more than `retries` exceptions in all. Or one
-                         raised Retry, or a checkpoint or merge could not be written, and the item
-                         is older than `give_up_s` (chain.py, outbox.py)
+    failed               - the item's links raised more than `retries` exceptions in all (chain.py)
+                         - one raised Retry, or a checkpoint or merge could not be written, and the
+                           item is older than `give_up_s` (chain.py, outbox.py)
     rejected             - a link raised Rejected, or returned something that is neither its vCon
                            nor None (chain.py)
                          - the document cannot be used, or a link made it too large (chain.py)
@@ -105,8 +107,8 @@ An idle worker, step by step:
    sends "I" (idle) to its coordinator (messages: process/wakeup.py).
 2. coordinator/list_waiters.py: while a worker of the host is idle, one BLMOVE per list waits in
    Redis. A producer's push ends it: the item is in `conserver:returned:<list>` now.
-3. coordinator/idle_workers.py sends "W" (wake) to one idle worker, which claims, from `returned`
-   first. If it leaves items behind, the next idle worker is woken.
+3. The list waiter sends "W" (wake) to one idle worker (coordinator/idle_workers.py), which claims,
+   from `returned` first. If items remain there, the list waiter wakes the next idle worker.
 4. A lost message only delays an item: every worker also claims once per TICK_INTERVAL (1 s).
 
 A link's change, step by step, until it is a row in PostgreSQL:
@@ -114,7 +116,7 @@ A link's change, step by step, until it is a row in PostgreSQL:
 1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON.
 2. worker/outcomes.py notes the storages as `owed`. worker/outbox.py writes document and state to
    Redis in one script (queue/write.lua), which gives the document its next revision. If somebody
-   wrote it meanwhile, worker/conflicts.py merges.
+   wrote it meanwhile, worker/conflicts.py merges, or starts the item anew.
 3. worker/writers.py: the storage's thread takes what waits, at most 256 documents and 8 MiB.
 4. storage/postgres.py upserts them in one statement; a row with a newer revision stays as it is.
 5. When all storages have stored it, queue/settle.lua ends the item and pushes its uuid on.
@@ -133,9 +135,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
    - makes the registration void, so that Redis refuses late claims of the dead worker;
    - moves blamed items, and earlier suspects, to `conserver:suspects:<list>`;
    - ends cancelled items, and moves all others to `conserver:returned:<list>`;
-   - counts the death for a suspect that had begun, and for an item over its time limit. So the
-     first death, which makes an item a suspect, usually does not count.
-5. coordinator/idle_workers.py wakes one idle worker after another until `returned` is empty.
+   - counts the death for a suspect that had begun, and for an item over its time limit.
+5. coordinator/list_waiters.py wakes one idle worker after another until `returned` is empty.
 6. supervisor/supervisor.py starts a replacement under a new consumer id, which the coordinator has
    registered. A backoff delays it only after repeated deaths.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all hold items,

@@ -33,7 +33,7 @@ def choose(held: Mapping[int, int], ordered: int | None) -> int | None:
 
     Returns:
         `ordered` if that worker may still claim, else the slot of the worker with the fewest items.
-        None if a worker holds no item already, or if none may claim.
+        None if a worker is empty, so that none has to make room, or if none may claim.
     """
     if not held or not all(held.values()):
         return None

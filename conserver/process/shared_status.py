@@ -97,9 +97,8 @@ class Phase(enum.IntEnum):
 
         from                to         when
         FREE                QUEUED     the item was claimed; it waits for a chain thread
-        QUEUED              UNTIMED    its document is parsed, or, being large, read by
-                                       a call of its own
-        UNTIMED             QUEUED     its large document was read
+        QUEUED              UNTIMED    its document is parsed, or read by a call of its own
+        UNTIMED             QUEUED     its document was read
         FINISHING           QUEUED     its links go on, because its rate slot is now; or they run
                                        again, because its document was replaced
         UNTIMED             RUNNING    a link starts, or goes on after a checkpoint

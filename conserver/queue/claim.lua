@@ -139,7 +139,7 @@ end
 begin_writing()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
--- Reports a key that cannot be used, once per claim.
+-- Reports a key that cannot be used.
 local function tell(key, kind)
   broken[#broken + 1] = key
   broken[#broken + 1] = kind

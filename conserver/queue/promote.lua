@@ -3,8 +3,8 @@
 --
 -- KEYS  1 conserver:parked:<list>
 -- ARGV  1 most   2 records up to this score are due ('' for now)   3 most bytes
--- Answer: how many were moved; call again until it is 0. WRONGTYPE and the key if none of the due
---       records can be moved.
+-- Answer: how many were moved; call again until it is 0. WRONGTYPE and the key if no record that it
+--       looked at could be moved.
 
 local most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[3])
 local upto = ARGV[2] ~= '' and ARGV[2] or whole(now_us() / 1000)

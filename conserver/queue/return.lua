@@ -13,7 +13,7 @@
 --       and, only if the consumer held items:
 --       5 elements that are no records, and were moved to conserver:strange:<consumer>
 --       6 cancelled items that this call has ended
---       If none of the remaining items can be returned, it raises the error "WRONGTYPE <key>".
+--       If no item that it looked at could be returned, it raises the error "WRONGTYPE <key>".
 --
 -- The first call makes the registration void, so that claims of the consumer are refused while its
 -- items go back. The call that finds no held item deletes the registration; for an hour the same id

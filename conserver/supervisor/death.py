@@ -10,8 +10,8 @@
     its registration was void            none, its items were returned       no item
     with its host (reaper.py)            all that it held                    as for a crash
 
-An item is at work (Phase.at_work) in each of three cases: a link runs it; its document is parsed,
-or, being large, read by a call of its own; it waits for Redis or for a storage.
+An item is at work (Phase.at_work) while a link runs it; while its document is parsed, or read by a
+call of its own; while it waits for Redis or for a storage.
 
 A blamed item becomes a suspect: it runs alone from then on. With `max_deliveries` counted deaths it
 is dead-lettered. queue/return.lua stores both in the item's record.

@@ -132,10 +132,11 @@ class TimeLimits:
     A link in C that keeps the interpreter's lock (GIL) freezes all threads of its worker, and the
     heartbeat stands still. If several links run then, nothing shows which link does it. So:
 
-    - Each of them is charged the first FROZEN_AFTER_S of the freeze, and the look that ends it.
+    - Each is charged for the first FROZEN_AFTER_S of the freeze, and for the look that ends it:
+      the time since the look before.
     - No item is over its limit before the heartbeat moves again.
     - If the freeze lasts as long as the shortest of their limits, and at least FROZEN_AFTER_S,
-      `frozen_past_limit` is set. The worker is killed as stalled, and no item is counted.
+      `frozen_past_limit` is set: the worker is killed as stalled.
 
     No item is charged for longer than it has run.
     """

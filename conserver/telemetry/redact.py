@@ -1,15 +1,13 @@
 """Removes secrets (passwords, tokens, keys) and control characters from output.
 
-These outputs are redacted: every log line, what commands print except documents, every page of the
-dashboard, the API's errors, and what a worker leaves in Redis for people: reasons of dead letters,
-stories, errors of jobs. Documents are not: `conserver get` prints a document, and `DLQ:<list>`
-holds a payload, unchanged. The rules:
+conserver/__init__.py lists who calls it. Documents are not redacted: `conserver get` prints a
+document, and `DLQ:<list>` holds a payload, unchanged. The rules:
 
 1. A value is hidden if its name or its type is that of a secret (`redact_fields`).
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
    query, because that alone grants access.
-3. The secrets of this process's configuration are hidden wherever they occur in a text, and in a
-   worker those of its links and storages, too (`hide_everywhere`).
+3. The secrets of this process's configuration, and in a worker those of its links and storages, are
+   hidden wherever they occur in a text. `hide_everywhere` tells which are excepted.
 4. `printable` escapes control characters for terminals, so that a producer's text cannot move the
    cursor or change colours.
 """
@@ -159,7 +157,9 @@ def _is_secret_parameter(name: str) -> bool:
 
 
 def _split_login(match: re.Match[str]) -> tuple[str, str]:
-    """Split the text behind a URL's scheme into (credentials, rest); the rest begins with @."""
+    """Split the text behind a URL's scheme into (credentials, rest). If there are credentials, the
+    rest begins with @.
+    """
     rest = match["rest"]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     scheme = match.string[max(0, match.start() - 20) : match.start()]

@@ -1,8 +1,8 @@
 """Item: one claimed item in a worker, and the steps that it goes through there.
 
     step                                  Phase     module
- 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (UNTIMED while a
-                                                     call reads only this document: it may be large)
+ 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (UNTIMED while it
+                                                     is read by a call of its own)
  2  its links run in a chain thread       RUNNING    pool.py, chain.py (UNTIMED while its document
                                                      is parsed and while a checkpoint is written)
  3  document and progress are written     FINISHING  outcomes.py, outbox.py (left out if Redis

@@ -6,7 +6,7 @@
 3. None while more than half of that number is queued in the worker.
 4. None while no thread is free for the chain, and none will be soon. The item would wait here,
    where no other worker can run it.
-5. None while the worker runs items and has room neither for all of them nor for CLAIM_MIN.
+5. None while the worker works on items, if its room is less than that number and CLAIM_MIN.
 
 So a worker claims fast items in large batches, and leaves slow items to other workers. In total a
 claim takes at most the largest of the numbers, because the chains share the threads. rates.py may

@@ -8,7 +8,7 @@ slots in Redis for all such items, in one call per rate. What follows:
     the slot is later         the item is parked until then; its record keeps the slot
     Redis gave no slot        the item is parked until it is to ask again
 
-So no thread waits for a slot. A chain is closed while no claim asks for its items:
+So no thread waits for a slot. Claims leave out closed chains. A chain is closed:
 
     for a rate          while the worker has parked as many of the chain's items as the chain has
                         slots in SHARE_S, so that the other items keep their order in their list
@@ -75,10 +75,9 @@ def rate_of(kind: str, name: str, text: str | None, burst: int | None) -> Rate |
 class _RatedChain:
     """The slots that this worker uses of a chain with a rate.
 
-    share: how many slots the chain has in SHARE_S. before: so many held items take no part of the
-    share, so that the threads have work in the links before the rated one: one per thread; 0 if the
-    first link has the rate. back_s: a heap of the times at which parked items are back in their
-    list.
+    share: how many slots the chain has in SHARE_S. before: how many held items do not count against
+    the share: one per thread, which may be in a link before the rated one; 0 if the first link has
+    the rate. back_s: a heap of the times at which parked items are back in their list.
     """
 
     share: int
@@ -169,8 +168,9 @@ class Rates:
         )
 
     def claimable(self, room: dict[str, int], now_s: float, held: Iterable[Item]) -> dict[str, int]:
-        """Reduce a claim's room (chain -> items). Closed chains are left out. A chain with a rate
-        gets no more than the slots that are left. held: the worker's items.
+        """Reduce a claim's room (chain -> items). A chain with a rate gets at most one more than
+        the slots that are left, and is left out if none is. So are closed chains. held: the
+        worker's items.
         """
         closed = self._closed(now_s)
         found = {}
