@@ -13,6 +13,7 @@ import orjson
 from conserver.queue import calls
 from conserver.queue.calls import Hint
 from conserver.queue.retrying_connection import RetryingConnection
+from conserver.telemetry.redact import redact_texts
 from conserver.worker.item import Item
 
 
@@ -37,7 +38,7 @@ def _hint(item: Item) -> Hint:
     progress = b""
     shown = item.link_progress  # Read once: the chain thread sets it to None when the link ends.
     if shown is not None:
-        told = {name: value for name, value in shown._asdict().items() if value != ""}
+        told = {name: redact_texts(value) for name, value in shown._asdict().items() if value != ""}
         progress = orjson.dumps({"unit": "", **told})
     attempts = item.progress.attempts
     return Hint(item.token, item.claimed.epoch, item.link, progress, attempts)

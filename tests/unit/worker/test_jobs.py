@@ -79,7 +79,7 @@ def test_the_progress_of_a_link_shows_while_it_runs(redis_url: str) -> None:
     ready, go_on = threading.Event(), threading.Event()
 
     def work(vcon: Vcon, context: Any) -> Vcon:
-        context.progress(130, 600, "s")
+        context.progress(130, 600, "s", doing="fetches ftp://me:pAss-w0rd@host/a")
         ready.set()
         assert go_on.wait(300)
         return vcon
@@ -93,6 +93,9 @@ def test_the_progress_of_a_link_shows_while_it_runs(redis_url: str) -> None:
         eventually(lambda: job_of(worker.queue, "j1").ended)
         after = job_of(worker.queue, "j1")
     assert (job.status, job.link) == ("processing", "listen")
+    doing = job.progress.pop("doing")
+    assert "host/a" in doing
+    assert "pAss-w0rd" not in doing
     assert job.progress == {"done": 130, "total": 600, "unit": "s"}
     assert (after.status, after.link, after.progress) == ("completed", "", {})
 
