@@ -93,10 +93,9 @@ def test_the_progress_of_a_link_shows_while_it_runs(redis_url: str) -> None:
         eventually(lambda: job_of(worker.queue, "j1").ended)
         after = job_of(worker.queue, "j1")
     assert (job.status, job.link) == ("processing", "listen")
-    doing = job.progress.pop("doing")
-    assert "host/a" in doing
-    assert "pAss-w0rd" not in doing
-    assert job.progress == {"done": 130, "total": 600, "unit": "s"}
+    assert job.progress.items() >= {"done": 130, "total": 600, "unit": "s"}.items()
+    assert "host/a" in job.progress["doing"]
+    assert "pAss-w0rd" not in job.progress["doing"]
     assert (after.status, after.link, after.progress) == ("completed", "", {})
 
 
