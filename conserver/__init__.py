@@ -93,8 +93,8 @@ Dead letters, by reason. The files in parentheses, in worker/, find the cause:
                            than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the URL to which the
                            item's job must deliver its result has expired (refusals.py)
-    unavailable          a storage is away, and the item is older than `give_up_s`. The storage must
-                         store the document, or be read because Redis lacks it (writers.py)
+    unavailable          the item is older than `give_up_s`, and a storage is away that is to store
+                         its document, or that may have the document that Redis lacks (writers.py)
     poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
     oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
 

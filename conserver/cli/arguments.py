@@ -55,7 +55,7 @@ def seconds(name: str, help_: str, *, most: float = 10**9) -> Any:
 
 
 def _no_nan(value: float) -> float:
-    """Refuses what lies in no range and yet passes every comparison with its ends."""
+    """Refuses NaN, which passes the checks of min and max."""
     if math.isnan(value):
         raise typer.BadParameter("nan is no number of seconds")
     return value

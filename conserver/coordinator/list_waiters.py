@@ -110,9 +110,8 @@ class ListWaiter:
             if unclaimed and wake_now and await self._wake(idle_workers):
                 pauses = 0
                 continue
-            # No worker was woken: pause. The host that moved the items wakes a worker for them, and
-            # workers that were woken already claim every TICK_INTERVAL. This host wakes a worker
-            # for items that are still there after the pause.
+            # No worker was woken: pause. Meanwhile the host that moved the items wakes a worker for
+            # them. After the pause, this host wakes a worker for what is left.
             wake_now = unclaimed
             pauses += 1
             await asyncio.sleep(backoff.backoff_s(pauses, PAUSE_FIRST_S, PAUSE_MAX_S))

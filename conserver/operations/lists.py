@@ -200,8 +200,8 @@ def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
     Items wait in the list itself, in `returned` or in `suspects`; parked items are left out. 0.0 if
     no item waits; None if the age is unknown.
 
-    queue/waiting.lua says how the age is found, and when it is too high. Coordinators take a sample
-    every few seconds; a call of this function takes a sample, too, if the last one is old.
+    queue/waiting.lua says how the age is estimated. Coordinators take a sample every few seconds; a
+    call of this function takes a sample, too, if the last one is old.
     """
     from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 

@@ -23,7 +23,7 @@
 -- flags: "s" (suspect) and "b" (a worker has begun to run it in this epoch), or "-" for neither.
 --   After a worker's death for which the item was blamed: ":" and the note on it, percent-encoded
 --   JSON.
--- write: number of the latest write in this claim. A script that gets this number again answers
+-- write: number of the latest write in this claim. If write.lua gets this number again, it answers
 --   with `revision`.
 -- revision: of the document that `state` describes. A move to another list keeps it.
 -- state: JSON that Lua never reads.

@@ -263,8 +263,8 @@ class Supervisor:
         backoff_s = 0.0
         if not death.restarts_at_once:
             lived_s = time.monotonic() - child.started_at_s
-            # A page has killed a page reader that was ready. No page is tried more than twice, so
-            # the backoff is short.
+            # If a page reader dies after it was ready, its page is to blame. The backoff is short,
+            # because no page is tried more than twice.
             died_of_page = isinstance(slot, PageReaderSlot) and child.ready
             blamed = bool(blame.items) or died_of_page
             backoff_s = slot.backoff.after_s(lived_s, blamed=blamed)
@@ -297,7 +297,7 @@ class Supervisor:
         return first and not self._shutdown.in_progress
 
     def _fail_boot(self, slot: ChildSlot, reason: str, exit_code: int) -> None:
-        """Stop, because the first child of a role cannot start, and another could not either."""
+        """Stop: the first child of a role could not start, and a second one would fail as well."""
         self._log.error("boot_failed", child=slot.name, reason=reason)
         self._shutdown.fail(exit_code, time.monotonic())
 

@@ -30,7 +30,7 @@ from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 LOOK_EVERY_S = 0.5
-"""A time limit is enforced within two looks."""
+"""A worker is killed at most two looks after an item has passed its hard time limit."""
 
 COUNTED_PER_LOOK_MAX_S = 1.0
 
@@ -130,15 +130,14 @@ class TimeLimits:
     """How long one child has stalled, and how long its items' links have run.
 
     A link in C that keeps the interpreter's lock (GIL) freezes all threads of its worker, and the
-    heartbeat stands still. If several links run then, nothing shows which link does it. So:
+    heartbeat stands still. If one link runs, its time counts as always. If several links run,
+    nothing shows which link is at fault. Then:
 
-    - Each is charged for the first FROZEN_AFTER_S of the freeze, and for the look that ends it:
-      the time since the look before.
-    - No item is over its limit before the heartbeat moves again.
-    - If the freeze lasts as long as the shortest of their limits, and at least FROZEN_AFTER_S,
-      `frozen_past_limit` is set: the worker is killed as stalled.
-
-    No item is charged for longer than it has run.
+    - The first FROZEN_AFTER_S of the freeze count against each of these links; the rest does not.
+      The look that sees the heartbeat move again counts the time since the previous look.
+    - No item is over its limit until the heartbeat moves again.
+    - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
+      links, and at least FROZEN_AFTER_S. The worker is then killed as stalled.
     """
 
     def __init__(self) -> None:

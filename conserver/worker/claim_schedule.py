@@ -1,15 +1,16 @@
 """ClaimSchedule: when a worker claims, for which chains, and what it tells the coordinator.
 
 The coordinator waits at the lists (BLMOVE) for all workers of the host, and wakes an idle worker
-when an item arrives (process/wakeup.py has the messages). A wakeup can get lost. So a worker also
-claims a TICK_INTERVAL after its last claim: at the tick.
+when an item arrives (process/wakeup.py has the messages). A wakeup can get lost. So a worker claims
+again when TICK_INTERVAL has passed since its last claim. This moment is the tick.
 
     state         meaning                                         claims for
     CLAIMING      items may wait (the state at the start)         every chain with room
     WOKEN         as CLAIMING; the worker owes the coordinator    every chain with room
                   IDLE or BUSY
-    CAUGHT_UP     the last claim left no item behind              chains that it left out; at the
-                                                                  tick every chain with room
+    CAUGHT_UP     the last claim left no item behind              before the tick: chains that the
+                                                                  last claim did not ask for; at the
+                                                                  tick: every chain with room
     IDLE_WAITING  as CAUGHT_UP; the coordinator may wake this     as CAUGHT_UP
                   worker
 
@@ -23,9 +24,9 @@ claims a TICK_INTERVAL after its last claim: at the tick.
     any           a claim left none; a thread is idle         IDLE_WAITING  IDLE
     CAUGHT_UP     a thread becomes idle later                 IDLE_WAITING  IDLE
 
-After a claim that saw suspects, SUSPECTS is sent as well. The answer to a claim says nothing of the
-chains that it left out. So the coordinator looks at the lists itself after each wakeup
-(list_waiters.py).
+After a claim that saw suspects, SUSPECTS is sent as well. The answer to a claim tells nothing
+about chains that the claim did not ask for. So the coordinator looks at the lists itself after each
+wakeup (list_waiters.py).
 """
 
 from __future__ import annotations

@@ -333,7 +333,7 @@ def _move_bytes(one: _Move) -> int:
     item, sent_bytes = one.item, len(one.move.why)
     if not item.is_refused:
         return _lua_bytes(item, sent_bytes)
-    # Nothing was written: the record contains what was pushed. `length` is larger if it was cut.
+    # Nothing was written: the record contains the whole payload, also if the claim cut it.
     return sent_bytes + max(item.claimed.length, len(item.claimed.payload))
 
 

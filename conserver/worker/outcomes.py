@@ -205,8 +205,8 @@ class OutcomeHandler:
             then(item)
 
     def _store(self, item: Item) -> None:
-        """Queue the item for the storages that it owes: for all of them at once, or for the first
-        one without the setting parallel_storage.
+        """Queue the item for the storages that it owes: for all of them if parallel_storage is set,
+        else for the first one.
         """
         answers = item.answers = item.answers or StorageAnswers()
         owed = _owed_and_available(item, answers)

@@ -1,15 +1,18 @@
 """Prefetch: how many items a claim asks for on each list of a chain.
 
-1. As many as the chain's threads finish within HORIZON_S, by the measured durations of its items.
-   One item while none is measured.
-2. At least one item per idle thread that may run the chain.
-3. None while more than half of that number is queued in the worker.
-4. None while no thread is free for the chain, and none will be soon. The item would wait here,
-   where no other worker can run it.
-5. None while the worker works on items, if its room is less than that number and CLAIM_MIN.
+The number is what the chain's threads finish within HORIZON_S, by the measured durations of its
+items (1 item while none is measured). It is at least one item per idle thread that may run the
+chain. The claim asks for no item of the chain in three cases:
 
-So a worker claims fast items in large batches, and leaves slow items to other workers. In total a
-claim takes at most the largest of the numbers, because the chains share the threads. rates.py may
+    enough queued    More than half of that number waits in the worker already. If a thread may
+                     start an item of the chain now, only the chain's own items count.
+    slow items       No thread is free for the chain, and none is expected within HORIZON_S. A
+                     claimed item would wait here, where no other worker can run it.
+    little room      The worker is at work, and its free slots are fewer than that number and fewer
+                     than CLAIM_MIN.
+
+So a worker claims fast items in large batches, and leaves slow items to other workers. The chains
+share the threads, so a claim takes at most the largest of their numbers in total. rates.py may
 lower a number. The bounds of one claim are in queue/calls.py, those of a worker in held_items.py.
 """
 
@@ -71,12 +74,12 @@ class Prefetch:
                 most = max(most, startable)
                 ahead = queue.queued(name)  # Items of other chains do not use these threads.
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
-                continue  # rule 4: its items are slow or not measured, or slow items run
+                continue  # slow items: of this chain (or not measured), or in all threads
             else:
                 ahead = queued
             if ahead * 2 > most:
-                continue  # rule 3
+                continue  # enough queued
             if free_slots < min(most, CLAIM_MIN) and held > queued:
-                continue  # rule 5
+                continue  # little room
             wanted[name] = min(most, free_slots)
         return wanted

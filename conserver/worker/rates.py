@@ -10,8 +10,8 @@ slots in Redis for all such items, in one call per rate. What follows:
 
 So no thread waits for a slot. Claims leave out closed chains. A chain is closed:
 
-    for a rate          while the worker has parked as many of the chain's items as the chain has
-                        slots in SHARE_S, so that the other items keep their order in their list
+    for a rate          while the worker has parked the chain's share: as many items as the chain
+                        has slots in SHARE_S. The other items stay in their list, in order
     for a throttle      see `throttled`
 
 A parked item that is due is in `returned`, from which claims take first. Any worker may claim it,
@@ -75,9 +75,10 @@ def rate_of(kind: str, name: str, text: str | None, burst: int | None) -> Rate |
 class _RatedChain:
     """The slots that this worker uses of a chain with a rate.
 
-    share: how many slots the chain has in SHARE_S. before: how many held items do not count against
-    the share: one per thread, which may be in a link before the rated one; 0 if the first link has
-    the rate. back_s: a heap of the times at which parked items are back in their list.
+    share: how many slots the chain has in SHARE_S.
+    before: how many held items do not count against the share. Each thread may be in a link before
+        the one with the rate, so this is one item per thread; 0 if the first link has the rate.
+    back_s: a heap of the times at which parked items are back in their list.
     """
 
     share: int

@@ -51,8 +51,8 @@ def refusal(claimed: Claimed, max_deliveries: int, payload_bytes: int) -> ChainO
 
 
 def _poison(claimed: Claimed) -> ChainOutcome:
-    """Says how the last worker died. The death by which an item becomes a suspect is counted only
-    if the item was over its time limit: otherwise another item may have caused that death.
+    """The outcome of an item with `max_deliveries` counted deaths. The text says how the last
+    worker died. Nothing else is to blame: supervisor/death.py tells which deaths are counted.
     """
     times = f"{claimed.deaths} time{'' if claimed.deaths == 1 else 's'}"
     error, note = f"its worker died {times} with nothing else to blame", claimed.last_death
