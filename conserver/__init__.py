@@ -6,9 +6,10 @@ below conserver/; `storage` is the package beside it.
 Where each subject is (the ways of dead letters, of an idle worker, of a link's change and of a
 killed worker are below):
 
-    how many items a       worker/prefetch.py: what its threads finish in 100 ms, per chain;
-    worker claims          worker/rates.py lowers that for rates. Bounds: of one claim in
-                           queue/calls.py, of what a worker holds in worker/held_items.py
+    how many items a       For each chain, worker/prefetch.py computes what its threads finish in
+    worker claims          100 ms, and worker/rates.py lowers the number for rates. The bounds of
+                           one claim are in queue/calls.py, those of a worker in
+                           worker/held_items.py
     links, checkpoints     worker/chain.py: one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
@@ -17,15 +18,11 @@ killed worker are below):
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
                            CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past its
                            hard_timeout_s (default: none). Then: "A killed worker" below
-    secrets in output      telemetry/redact.py removes them. It is called by
-                           - telemetry/log.py for every line of the log, otel.py for spans;
-                           - cli/output.py and tables.py for what commands print;
-                           - worker/ for what a worker leaves in Redis;
-                           - queue/jobs.py for errors of jobs;
-                           - operations/ for settings, and for texts that it reads or writes;
-                           - http/ for answers and pages;
-                           - config/validation.py and coordinator/boot_check.py for errors.
-                           `grep -rn redact conserver` finds all places
+    secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
+                           the log, spans, what commands print, HTTP answers and pages, and errors
+                           and stories that a worker leaves in Redis. `grep -rn redact conserver`
+                           finds the calls; `grep -rn hide_everywhere conserver` finds where
+                           passwords become known
     a new command          operations/<name>.py reads or changes Redis; cli/<name>.py declares the
                            command and prints (with arguments.py, output.py, tables.py, and
                            watching.py if live); COMMANDS in cli/app.py lists it. Tests:
@@ -83,8 +80,9 @@ The words that the code uses:
 Dead letters, by reason. The files in parentheses, in worker/, find the cause:
 
     failed               - the item's links raised more than `retries` exceptions in all (chain.py)
-                         - one raised Retry, or a checkpoint or merge could not be written, and the
-                           item is older than `give_up_s` (chain.py, outbox.py)
+                         - one raised Retry, or a checkpoint or merge could not be written, and
+                           `give_up_s` has passed since the item's first claim (chain.py,
+                           outbox.py)
     rejected             - a link raised Rejected, or returned something that is neither its vCon
                            nor None (chain.py)
                          - the document cannot be used, or a link made it too large (chain.py)
@@ -93,8 +91,9 @@ Dead letters, by reason. The files in parentheses, in worker/, find the cause:
                            than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the URL to which the
                            item's job must deliver its result has expired (refusals.py)
-    unavailable          the item is older than `give_up_s`, and a storage is away that is to store
-                         its document, or that may have the document that Redis lacks (writers.py)
+    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away
+                         that is to store its document, or that may have the document that Redis
+                         lacks (writers.py)
     poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
     oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
 
@@ -109,7 +108,8 @@ An idle worker, step by step:
    Redis. A producer's push ends it: the item is in `conserver:returned:<list>` now.
 3. The list waiter sends "W" (wake) to one idle worker (coordinator/idle_workers.py), which claims,
    from `returned` first. If items remain there, the list waiter wakes the next idle worker.
-4. A lost message only delays an item: every worker also claims once per TICK_INTERVAL (1 s).
+4. A lost message only delays an item: every worker with room also claims once per
+   TICK_INTERVAL (1 s).
 
 A link's change, step by step, until it is a row in PostgreSQL:
 
@@ -135,8 +135,10 @@ A killed worker, step by step (kill -9 while an item is in a link):
    - makes the registration void, so that Redis refuses late claims of the dead worker;
    - moves blamed items, and earlier suspects, to `conserver:suspects:<list>`;
    - ends cancelled items, and moves all others to `conserver:returned:<list>`;
-   - counts the death for a suspect that had begun, and for an item over its time limit.
-5. coordinator/list_waiters.py wakes one idle worker after another until `returned` is empty.
+   - counts the death for a suspect that had begun, and for an item over its time limit. So the
+     death that makes an item a suspect is usually not counted.
+5. coordinator/list_waiters.py wakes one idle worker after another, each once, while items are left
+   in `returned`.
 6. supervisor/supervisor.py starts a replacement under a new consumer id, which the coordinator has
    registered. A backoff delays it only after repeated deaths.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all hold items,

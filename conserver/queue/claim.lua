@@ -26,9 +26,9 @@
 -- nothing. An equal number is a repetition: the script returns the items that the consumer still
 -- holds under that epoch. So a worker whose answer was lost repeats the claim under its number.
 --
--- A key of the wrong type is reported in the answer. If it is the host's hash or the in-flight hash,
--- nothing is claimed. If it is a key to which items of a list may go later (returned, suspects,
--- parked, dead letters), nothing is claimed from this list.
+-- A key of the wrong type is reported in the answer. If it is the host's hash or the in-flight
+-- hash, nothing is claimed. If it is a key to which items of a list may go later (returned,
+-- suspects, parked, dead letters), nothing is claimed from this list.
 
 local consumer, number, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[2]
 local field = 'consumer:' .. consumer

@@ -1,5 +1,6 @@
--- stray.lua: returns items that are in a consumer's in-flight hash and that its worker does not
--- know (strays); a failover of Redis can cause them. No death is counted.
+-- stray.lua: returns strays: items that are in a consumer's in-flight hash and that its worker does
+-- not know. A failover that undid a settle leaves such items, and a release that a key of the wrong
+-- type prevented. No death is counted.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 number of the consumer's last answered claim   2 most bytes to look at   3.. the tokens

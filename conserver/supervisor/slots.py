@@ -30,9 +30,10 @@ LONG_LIFE_S = 60.0
 
 
 class Backoff:
-    """The restart backoff of one slot: none after the first death, then growing with each death.
+    """The restart backoff of one slot.
 
-    It grows to BACKOFF_MAX_S, but only to BACKOFF_FIRST_S if items are blamed for the deaths.
+    There is none after the first death. Then it is BACKOFF_FIRST_S, and doubles with each death up
+    to BACKOFF_MAX_S. While items are blamed for the deaths, it stays at BACKOFF_FIRST_S.
     """
 
     def __init__(self) -> None:

@@ -10,8 +10,8 @@ Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
 death.py says which items are blamed for a kill.
 
-Each look adds the time since the last look, but at most 1 s. So no child is killed because its host
-or the supervisor was suspended.
+The watchdog measures time by its looks: each look counts the time since the previous one, but at
+most 1 s. So no child is killed because its host or the supervisor was suspended.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Removes secrets (passwords, tokens, keys) and control characters from output.
 
-conserver/__init__.py lists who calls it. Documents are not redacted: `conserver get` prints a
-document, and `DLQ:<list>` holds a payload, unchanged. The rules:
+Documents are not redacted: `conserver get` prints a document, and `DLQ:<list>` holds a payload,
+unchanged. The rules:
 
 1. A value is hidden if its name or its type is that of a secret (`redact_fields`).
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole

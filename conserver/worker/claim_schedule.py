@@ -76,7 +76,9 @@ class ClaimSchedule:
         return tick_s if tick_s or self._has_room else None
 
     def emptied(self, now_s: float) -> frozenset[str]:
-        """The chains whose lists the last claim left empty; none from the tick on, or if woken."""
+        """The chains from which the last claim took all that it could; none after a tick or a
+        wakeup.
+        """
         return self._emptied if now_s < self._tick_at_s else frozenset()
 
     def finishes_first(self, now_s: float) -> bool:

@@ -6,8 +6,9 @@ The newer document decides what follows:
     it lacks what a checkpoint of the item has written  the item starts anew from it
     another chain or the producer has written it        the item's changes are merged into it
     Redis has none; a storage has a copy                the changes are merged into the copy
-    Redis has none; a storage is away, none has a copy  the attempt ends with a Retry
-    there is none anywhere                              the item's document is written again
+    Redis has none; a storage that may have a copy      the attempt ends with a Retry
+    is away
+    neither Redis nor a storage has one                 the item's document is written again
 
 vcon/merge.py merges.
 """

@@ -134,7 +134,7 @@ class Intake:
 
     def return_strays(self) -> None:
         """Return stray items: Redis has them in flight for this consumer, but this worker does not
-        hold them. A failover that undid a settle leaves such items.
+        hold them (stray.lua).
         """
         tokens = list(self._held.by_token)
         call = calls.stray(self._boot.consumer, self.claims, tokens)

@@ -35,10 +35,10 @@ how step 2 ended, and decides the next step (OutcomeHandler.chain_ended):
     after_s     answered 429 (throttles.py)
 
 If a storage is unavailable in step 4, the item is parked; its state lists the storages that it
-still owes. Once the item is older than give_up_s, it is dead-lettered instead. If a storage rejects
-the document, the item is dead-lettered. If an item does not begin within a second of its claim
-(0.1 s while all threads run slow items), the worker releases it. When the worker begins to drain,
-it releases all items that have not begun.
+still owes. If its first claim was more than give_up_s ago, it is dead-lettered instead. If a
+storage rejects the document, the item is dead-lettered. If an item does not begin within a second
+of its claim (0.1 s while all threads run slow items), the worker releases it. When the worker
+begins to drain, it releases all items that have not begun.
 
 No lock protects an Item. While a chain thread runs the item's links, only that thread writes the
 Item's fields. Before and after that, only the worker loop writes them. Writers only read them.
