@@ -91,9 +91,9 @@ Dead letters, by reason. The files in parentheses, in worker/, find the cause:
                            than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the URL to which the
                            item's job must deliver its result has expired (refusals.py)
-    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away
-                         that is to store its document, or that may have the document that Redis
-                         lacks (writers.py)
+    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away:
+                         one that must store the document, or one that must be asked for it
+                         because Redis has lost it (writers.py)
     poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
     oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
 
@@ -102,8 +102,8 @@ Lua function, `dead_letter` in queue/prelude.lua, writes the dead letter.
 
 An idle worker, step by step:
 
-1. worker/claim_schedule.py: a claim leaves no item behind and a chain thread is free. The worker
-   sends "I" (idle) to its coordinator (messages: process/wakeup.py).
+1. worker/claim_schedule.py: a claim has emptied the lists that it asked for, and a chain thread is
+   free. The worker sends "I" (idle) to its coordinator (messages: process/wakeup.py).
 2. coordinator/list_waiters.py: while a worker of the host is idle, one BLMOVE per list waits in
    Redis. A producer's push ends it: the item is in `conserver:returned:<list>` now.
 3. The list waiter sends "W" (wake) to one idle worker (coordinator/idle_workers.py), which claims,
@@ -135,8 +135,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
    - makes the registration void, so that Redis refuses late claims of the dead worker;
    - moves blamed items, and earlier suspects, to `conserver:suspects:<list>`;
    - ends cancelled items, and moves all others to `conserver:returned:<list>`;
-   - counts the death for a suspect that had begun, and for an item over its time limit. So the
-     death that makes an item a suspect is usually not counted.
+   - counts the death for an item that was a suspect already and had begun, and for an item over its
+     time limit. So a first crash is not counted.
 5. coordinator/list_waiters.py wakes one idle worker after another, each once, while items are left
    in `returned`.
 6. supervisor/supervisor.py starts a replacement under a new consumer id, which the coordinator has

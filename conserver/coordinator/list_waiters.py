@@ -3,7 +3,8 @@
 While a worker of this host is idle, the list waiter of each served list repeats these steps:
 
 1. `BLMOVE <list> conserver:returned:<list>` waits in Redis. A push ends it, and the item is in
-   `returned`, where the death of a process cannot strand it. Redis answers one host per item.
+   `returned`, where the death of a process cannot strand it. If the list waiters of several hosts
+   wait, one of them gets the item.
 2. The list waiter wakes one idle worker, which claims from `returned` and answers.
 3. If items remain in `returned`, the list waiter wakes the next idle worker. It wakes each worker
    at most once until `returned` is empty.
@@ -12,8 +13,8 @@ No BLMOVE is issued if `returned` has items, the list is paused, or its parked i
 the cap. Otherwise new items would pile up in `returned`, and workers claim those first, even from a
 list at its cap.
 
-A wakeup is only a hint: every worker also claims every TICK_INTERVAL. That helps if a wakeup is
-late, or if BLMOVE is refused because Redis is at maxmemory.
+A wakeup is only a hint: a worker with room also claims every TICK_INTERVAL. That helps if a wakeup
+is late, or if BLMOVE is refused because Redis is at maxmemory.
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
     how the worker died                  blamed items                        death counts against
     crash, or killed by someone else     those at work (below)               a suspect that ran
                                                                              alone, else no item
-    killed: it stalled                   those at work                       the same
+    killed: it stalled                   those at work                       a suspect that ran
+                                                                             alone, else no item
     killed: hard time limit of an item   that item                           that item
     killed: no longer needed             none                                no item
     exit code 0, no item at work         none                                no item
     its registration was void            none, its items were returned       no item
-    with its host (reaper.py)            all that it held                    as for a crash
+    with its host (reaper.py)            all that it held                    a suspect that ran
+                                                                             alone, else no item
 
 An item is at work (Phase.at_work) while a link runs it; while its document is parsed, or read by a
 call of its own; while it waits for Redis or for a storage.

@@ -133,8 +133,8 @@ class TimeLimits:
     heartbeat stands still. If one link runs, its time counts as always. If several links run,
     nothing shows which link is at fault. Then:
 
-    - The first FROZEN_AFTER_S of the freeze count against each of these links; the rest does not.
-      The look that sees the heartbeat move again counts the time since the previous look.
+    - Two parts of the freeze count against each of these links: the first FROZEN_AFTER_S, and the
+      time between the last two looks, of which the second sees the heartbeat move again.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links, and at least FROZEN_AFTER_S. The worker is then killed as stalled.

@@ -140,8 +140,8 @@ class OutcomeHandler:
 
     def flush(self) -> None:
         """Hand the items that are to be stored to the writers. Reserve rate slots for the items
-        that wait for one. An item whose slot is now goes to the chain threads. An item whose slot
-        is later is parked until then.
+        that wait for one. If the time of its slot has come, an item goes to the chain threads;
+        else it is parked until then.
         """
         self._rates.tell_throttles()
         for item, rate, wait_s in self._rates.flush(time.monotonic()):

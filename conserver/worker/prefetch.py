@@ -4,8 +4,9 @@ The number is what the chain's threads finish within HORIZON_S, by the measured 
 items (1 item while none is measured). It is at least one item per idle thread that may run the
 chain. The claim asks for no item of the chain in three cases:
 
-    enough queued    More than half of that number waits in the worker already. If a thread may
-                     start an item of the chain now, only the chain's own items count.
+    enough queued    More than half of that number is queued in the worker already. If a thread is
+                     free for the chain, the chain's own items are counted, else those of all
+                     chains.
     slow items       No thread is free for the chain, and none is expected within HORIZON_S. A
                      claimed item would wait here, where no other worker can run it.
     little room      The worker is at work, and its free slots are fewer than that number and fewer

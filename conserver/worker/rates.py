@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from conserver.worker.item import Item, Route
 
 AHEAD_S = 5.0
-"""Redis gives no slot that is further away than this, except the next free one, because a slow rate
-may have none earlier.
+"""Redis gives the slots up to this far ahead. It gives the next free slot even if that is further
+ahead, because a slow rate has none earlier.
 """
 SHARE_S = 2.0
 """A worker parks at most as many items of a chain as have slots in this time, and at least 1."""
@@ -169,8 +169,8 @@ class Rates:
         )
 
     def claimable(self, room: dict[str, int], now_s: float, held: Iterable[Item]) -> dict[str, int]:
-        """Reduce a claim's room (chain -> items). A chain with a rate gets at most one more than
-        the slots that are left, and is left out if none is. So are closed chains. held: the
+        """Reduce a claim's room (chain -> items). Closed chains are left out. A chain with a rate
+        gets at most its free slots and one more; it is left out if it has no free slot. held: the
         worker's items.
         """
         closed = self._closed(now_s)

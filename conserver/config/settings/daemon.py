@@ -61,7 +61,7 @@ class Daemon(Part):
     tick_interval_ms: Annotated[int, Field(ge=10, le=3_600_000)] = setting(
         "TICK_INTERVAL",
         1000,
-        "How often an idle worker claims without a wakeup, in ms.",
+        "How often a worker that has room claims without a wakeup, in ms.",
     )
     lease_s: Annotated[float, TimeText, Field(ge=1, allow_inf_nan=False)] = setting(
         "CONSERVER_LEASE_S",
