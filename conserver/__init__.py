@@ -7,9 +7,9 @@ Where each subject is (the ways of dead letters, of an idle worker, of a link's 
 killed worker are below):
 
     how many items a       For each chain, worker/prefetch.py computes what its threads finish in
-    worker claims          100 ms, and worker/rates.py lowers the number for rates. The bounds of
-                           one claim are in queue/calls.py, those of a worker in
-                           worker/held_items.py
+    worker claims          100 ms, and worker/rates.py lowers the number for rates. With them
+                           worker/intake.py makes the claim. The bounds of one claim are in
+                           queue/calls.py, those of a worker in worker/held_items.py
     links, checkpoints     worker/chain.py: one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
@@ -80,8 +80,8 @@ The words that the code uses:
 Dead letters, by reason. The files in parentheses, in worker/, find the cause:
 
     failed               - the item's links raised more than `retries` exceptions in all (chain.py)
-                         - one raised Retry, or a checkpoint or merge could not be written, and
-                           `give_up_s` has passed since the item's first claim (chain.py,
+                         - `give_up_s` has passed since the item's first claim, and a link raised
+                           Retry, or a checkpoint or merge could not be written (chain.py,
                            outbox.py)
     rejected             - a link raised Rejected, or returned something that is neither its vCon
                            nor None (chain.py)
@@ -121,8 +121,8 @@ A link's change, step by step, until it is a row in PostgreSQL:
 4. storage/postgres.py upserts them in one statement; a row with a newer revision stays as it is.
 5. When all storages have stored it, queue/settle.lua ends the item and pushes its uuid on.
 
-A checkpoint is the write of step 2 alone, and owes no storage. It follows each link that is costly
-or took over a second, except the last.
+A checkpoint is the same write as in step 2, but notes no storage as `owed`. It follows each link
+that is costly or took over a second, except the last.
 
 A killed worker, step by step (kill -9 while an item is in a link):
 

@@ -100,7 +100,7 @@ class Death:
     def restarts_at_once(self) -> bool:
         """Whether this death adds nothing to the slot's backoff, which delays the replacement.
 
-        So it is after:
+        True after:
 
         - a reload;
         - a kill for a hard time limit: each such death counts, so the item is soon dead-lettered;
@@ -127,8 +127,8 @@ class Death:
             Blamed(item.token, item.epoch, False, _note(item, f"{self._how} {_doing(item)}"))
             for item in self._blamed_items()
         ]
-        # "items" even without an item: a suspect may have begun in Redis (begin.lua) and not be in
-        # the shared status yet. return.lua must count this death for it.
+        # The kind is "items" even if there are none: begin.lua may have marked a suspect that the
+        # shared status does not show yet. return.lua then counts this death for it.
         return Blame("items", items, {"error": self._how})
 
     def summary(self, failure: str) -> str:

@@ -30,7 +30,7 @@ from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 LOOK_EVERY_S = 0.5
-"""A worker is killed at most two looks after an item has passed its hard time limit."""
+"""A worker is killed within two looks after an item has used up its hard time limit."""
 
 COUNTED_PER_LOOK_MAX_S = 1.0
 
@@ -133,11 +133,11 @@ class TimeLimits:
     heartbeat stands still. If one link runs, its time counts as always. If several links run,
     nothing shows which link is at fault. Then:
 
-    - Two parts of the freeze count against each of these links: the first FROZEN_AFTER_S, and the
-      time between the last two looks, of which the second sees the heartbeat move again.
+    - Of the freeze only the first FROZEN_AFTER_S and the last look's time count, against each of
+      these links. The last look is the first one that sees the heartbeat move again.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
-      links, and at least FROZEN_AFTER_S. The worker is then killed as stalled.
+      links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.
     """
 
     def __init__(self) -> None:

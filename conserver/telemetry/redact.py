@@ -76,7 +76,7 @@ def hide_everywhere(values: Iterable[str]) -> None:
     """Hide these values in all output of this process and of processes that it forks, except short
     values and plain lower-case words.
 
-    With the password `conserver`, for example, every log line would lose that word.
+    Otherwise a password such as `conserver` would remove that word from every log line.
     """
     global _hidden  # Replaced as a whole, because other threads iterate over it.
     worth = {value for value in values if _is_worth_hiding(value)}

@@ -7,14 +7,16 @@ chain. The claim asks for no item of the chain in three cases:
     enough queued    More than half of that number is queued in the worker already. If a thread is
                      free for the chain, the chain's own items are counted, else those of all
                      chains.
-    slow items       No thread is free for the chain, and none is expected within HORIZON_S. A
-                     claimed item would wait here, where no other worker can run it.
+    slow items       No thread is free for the chain, and its items are slow or not measured yet, or
+                     slow items occupy all threads that may run it. A claimed item would wait here,
+                     where no other worker can run it.
     little room      The worker is at work, and its free slots are fewer than that number and fewer
                      than CLAIM_MIN.
 
 So a worker claims fast items in large batches, and leaves slow items to other workers. The chains
-share the threads, so a claim takes at most the largest of their numbers in total. rates.py may
-lower a number. The bounds of one claim are in queue/calls.py, those of a worker in held_items.py.
+share the threads. So one claim takes at most the largest of their numbers, not their sum. rates.py
+may lower a number. The bounds of one claim are in queue/calls.py, those of a worker in
+held_items.py.
 """
 
 from __future__ import annotations

@@ -76,13 +76,13 @@ class _RatedChain:
     """The slots that this worker uses of a chain with a rate.
 
     share: how many slots the chain has in SHARE_S.
-    before: how many held items do not count against the share. Each thread may be in a link before
-        the one with the rate, so this is one item per thread; 0 if the first link has the rate.
+    uncounted: that many held items do not count against the share, because they may be in links
+        before the one with the rate: one per thread; 0 if the first link has the rate.
     back_s: a heap of the times at which parked items are back in their list.
     """
 
     share: int
-    before: int
+    uncounted: int
     back_s: list[float] = field(default_factory=list)
 
 
@@ -181,7 +181,7 @@ class Rates:
             left = most
             if rated := self._rated.get(chain):
                 coming = sum(one.route.name == chain and _will_need_slot(one) for one in held)
-                left = rated.share - len(rated.back_s) - max(coming - rated.before, 0)
+                left = rated.share - len(rated.back_s) - max(coming - rated.uncounted, 0)
             if left > 0:
                 # A list waiter may have put a new item into `returned`, ahead of a parked item that
                 # is due. Ask for one more, so that this one is claimed, too.

@@ -81,6 +81,6 @@ class Daemon(Part):
     boot_timeout_s: Seconds = setting(
         "CONSERVER_BOOT_TIMEOUT_S",
         15,
-        "How long the start waits for Redis before it gives up. Until then a starting process is"
-        " not killed as stalled.",
+        "How long the start waits for Redis before it gives up. A starting process is killed as"
+        " stalled after this time or CONSERVER_STALL_TIMEOUT_S, whichever is longer.",
     )
