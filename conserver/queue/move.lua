@@ -10,9 +10,9 @@
 -- or "<TYPE> <key>" of a key that has the wrong type (the item was not moved).
 --
 -- A released item that has no state and no counted death, and is no suspect, goes to the head of
--- its list as the payload that was pushed, unless the key of the list has the wrong type. A released
--- suspect goes to the head of conserver:suspects:<list>, any other released item to the head of
--- conserver:returned:<list>. A release counts no death.
+-- its list as the payload that was pushed, unless the key of the list has the wrong type. A
+-- released suspect goes to the head of conserver:suspects:<list>, any other released item to the
+-- head of conserver:returned:<list>. A release counts no death.
 
 local kind, keep_s, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[1]
 local now = now_us()
