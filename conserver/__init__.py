@@ -6,9 +6,10 @@ below conserver/; `storage` is the package beside it.
 Where each subject is (the ways of dead letters, of an idle worker, of a link's change and of a
 killed worker are below):
 
-    how many items a       For each chain, worker/prefetch.py computes what its threads finish in
-    worker claims          100 ms, and worker/rates.py lowers the number for rates. With them
-                           worker/intake.py makes the claim. The bounds of one claim are in
+    how many items a       Per chain, worker/prefetch.py computes how many items the chain's threads
+    worker claims          finish in 100 ms: none if the items are slow and no thread is free.
+                           worker/rates.py lowers the number where a rate limit is configured.
+                           worker/intake.py claims so many. The bounds of one claim are in
                            queue/calls.py, those of a worker in worker/held_items.py
     links, checkpoints     worker/chain.py: one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
@@ -16,8 +17,9 @@ killed worker are below):
     the end of an item     worker/outcomes.py decides; worker/outbox.py calls queue/settle.lua, or
                            queue/move.lua to park or dead-letter the item
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
-                           CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past its
-                           hard_timeout_s (default: none). Then: "A killed worker" below
+                           CONSERVER_STALL_TIMEOUT_S (60 s; sooner if several links run that have
+                           hard time limits), and a worker with an item past its hard_timeout_s
+                           (default: none). Then: "A killed worker" below
     secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
                            the log, spans, what commands print, HTTP answers and pages, and errors
                            and stories that a worker leaves in Redis. `grep -rn redact conserver`
@@ -27,7 +29,8 @@ killed worker are below):
                            command and prints (with arguments.py, output.py, tables.py, and
                            watching.py if live); COMMANDS in cli/app.py lists it. Tests:
                            tests/unit/operations/, tests/integration/test_commands*.py. Page:
-                           docs/operations.md. Model: cli/status.py with operations/overview.py
+                           docs/operations.md, with the table of its --json. Model: cli/status.py
+                           with operations/overview.py
 
 The words that the code uses:
 
@@ -79,7 +82,8 @@ The words that the code uses:
 
 Dead letters, by reason. The files in parentheses, in worker/, find the cause:
 
-    failed               - the item's links raised more than `retries` exceptions in all (chain.py)
+    failed               - the item's links raised more than `retries` exceptions in all; Retry and
+                           Rejected do not count (chain.py)
                          - `give_up_s` has passed since the item's first claim, and a link raised
                            Retry, or a checkpoint or merge could not be written (chain.py,
                            outbox.py)

@@ -21,8 +21,8 @@
 --
 -- Which items are blamed, and against which items the death counts: supervisor/death.py. A blamed
 -- item becomes a suspect and gets the note, for its dead letter. The death also counts against each
--- suspect that had begun, unless the blame is "nobody". The epoch must match: if the worker had let
--- the item go and claimed it again, the blame is for the earlier claim.
+-- suspect that had begun, unless the blame is "nobody". Blame with another epoch is ignored: it is
+-- for an earlier claim of the item.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer

@@ -3,7 +3,8 @@
 Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
 1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has
-   stalled and is killed. A worker that runs several links may be killed sooner (TimeLimits).
+   stalled and is killed. A worker that runs several links at once may be killed sooner
+   (TimeLimits).
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
 3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond
    CONSERVER_MAX_WORKER_MEMORY, is asked to leave (replacement.py).
@@ -30,7 +31,9 @@ from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 LOOK_EVERY_S = 0.5
-"""A worker is killed within two looks after an item has used up its hard time limit."""
+"""The time between two looks. A worker is killed at most two looks after an item has used up its
+hard time limit.
+"""
 
 COUNTED_PER_LOOK_MAX_S = 1.0
 
@@ -130,11 +133,11 @@ class TimeLimits:
     """How long one child has stalled, and how long its items' links have run.
 
     A link in C that keeps the interpreter's lock (GIL) freezes all threads of its worker, and the
-    heartbeat stands still. If one link runs, its time counts as always. If several links run,
-    nothing shows which link is at fault. Then:
+    heartbeat stands still. If one link runs, the time of the freeze counts against it, as always.
+    If several links run, nothing shows which of them is at fault. Then:
 
-    - Of the freeze only the first FROZEN_AFTER_S and the last look's time count, against each of
-      these links. The last look is the first one that sees the heartbeat move again.
+    - The time of the freeze counts against none of them, with two exceptions: the first
+      FROZEN_AFTER_S, and the look that sees the heartbeat move again, count against all of them.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.

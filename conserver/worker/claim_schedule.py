@@ -9,7 +9,8 @@ again when TICK_INTERVAL has passed since its last claim. This moment is the tic
     WOKEN         as CLAIMING; the worker owes the coordinator    every chain with room
                   IDLE or BUSY
     CAUGHT_UP     the last claim left no item behind              before the tick: chains that the
-                                                                  last claim did not ask for; at the
+                                                                  last claim did not ask for (their
+                                                                  lists may have items); at the
                                                                   tick: every chain with room
     IDLE_WAITING  as CAUGHT_UP; the coordinator may wake this     as CAUGHT_UP
                   worker

@@ -7,9 +7,9 @@ chain. The claim asks for no item of the chain in three cases:
     enough queued    More than half of that number is queued in the worker already. If a thread is
                      free for the chain, the chain's own items are counted, else those of all
                      chains.
-    slow items       No thread is free for the chain, and its items are slow or not measured yet, or
-                     slow items occupy all threads that may run it. A claimed item would wait here,
-                     where no other worker can run it.
+    slow items       No thread is free for the chain. Besides, its items are slow, or not measured
+                     yet, or all threads that may run them are busy with slow items. A claimed item
+                     would wait here, where no other worker can run it.
     little room      The worker is at work, and its free slots are fewer than that number and fewer
                      than CLAIM_MIN.
 

@@ -1,11 +1,13 @@
 """Refusals: why a claimed item must not run.
 
-    cause                      found by    detail in Claimed.refused
-    max_deliveries deaths      refusal()
-    a payload that is "cut"    claim.lua   its size in bytes; it is larger than
-                                           CONSERVER_MAX_PAYLOAD_BYTES
-    a callback "expired"       claim.lua   for how many seconds its presigned URL has been expired
-    "unreadable" progress      intake.py   the fault; somebody has edited the record
+    cause                                      found by    Claimed.refused
+    max_deliveries deaths were counted         refusal()   None
+    its payload is larger than                 claim.lua   ("cut", bytes of the payload)
+    CONSERVER_MAX_PAYLOAD_BYTES
+    the presigned URL of its callback has      claim.lua   ("expired", seconds since then)
+    expired
+    its progress cannot be parsed: somebody    intake.py   ("unreadable", the fault)
+    has edited the record
 
 The intake asks before an item begins. The dead letter keeps the record exactly as it was claimed.
 If the worker dies first, the item comes back and is refused again. No death is counted then,
