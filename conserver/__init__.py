@@ -7,7 +7,8 @@ Where each subject is (the ways of dead letters, of an idle worker, of a link's 
 killed worker are below):
 
     how many items a       Per chain, worker/prefetch.py computes how many items the chain's threads
-    worker claims          finish in 100 ms: none if the items are slow and no thread is free.
+    worker claims          finish in 100 ms, but at least one per free thread. It claims no slow
+                           items while no thread is free.
                            worker/rates.py lowers the number where a rate limit is configured.
                            worker/intake.py claims so many. The bounds of one claim are in
                            queue/calls.py, those of a worker in worker/held_items.py
@@ -17,9 +18,10 @@ killed worker are below):
     the end of an item     worker/outcomes.py decides; worker/outbox.py calls queue/settle.lua, or
                            queue/move.lua to park or dead-letter the item
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
-                           CONSERVER_STALL_TIMEOUT_S (60 s; sooner if several links run that have
-                           hard time limits), and a worker with an item past its hard_timeout_s
-                           (default: none). Then: "A killed worker" below
+                           CONSERVER_STALL_TIMEOUT_S (60 s). It kills a worker with an item past
+                           its hard_timeout_s (default: none). It kills a worker that stands still
+                           while several links run as soon as that has lasted for the shortest of
+                           their limits. Then: "A killed worker" below
     secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
                            the log, spans, what commands print, HTTP answers and pages, and errors
                            and stories that a worker leaves in Redis. `grep -rn redact conserver`
@@ -90,13 +92,13 @@ Dead letters, by reason. The files in parentheses, in worker/, find the cause:
     rejected             - a link raised Rejected, or returned something that is neither its vCon
                            nor None (chain.py)
                          - the document cannot be used, or a link made it too large (chain.py)
-                         - a storage refuses the document (writers.py); RedisJSON does (outbox.py)
+                         - a storage (writers.py) or RedisJSON (outbox.py) refuses the document
                          - two chains changed it in ways that cannot be merged, or it changed more
                            than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the URL to which the
                            item's job must deliver its result has expired (refusals.py)
-    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away:
-                         one that must store the document, or one that must be asked for it
+    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away
+                         that must store the document, or from which the document must be read
                          because Redis has lost it (writers.py)
     poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
     oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
@@ -143,8 +145,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
      time limit. So a first crash is not counted.
 5. coordinator/list_waiters.py wakes one idle worker after another, each once, while items are left
    in `returned`.
-6. supervisor/supervisor.py starts a replacement under a new consumer id, which the coordinator has
-   registered. A backoff delays it only after repeated deaths.
+6. The coordinator registers a new consumer id, and supervisor/supervisor.py starts a replacement
+   that uses it. A backoff delays this only after repeated deaths.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all hold items,
    the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives that worker the suspect alone. worker/intake.py marks it as begun
@@ -155,8 +157,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
     runs it. Its reason is "time_limit" if the last worker was killed for the item's time limit,
     else "poison".
 
-If the whole host dies, coordinator/reaper.py of another host returns its items after the lease. It
-blames all of them (`everything`), because no process knows which of them ran.
+If the whole host dies, coordinator/reaper.py of another host returns its items after the lease. All
+of them are blamed, because no process knows which of them ran.
 """
 
 __version__ = "0.1.0"

@@ -49,13 +49,12 @@ class Overview:
     Attributes:
         at: when this was read, in seconds since the epoch.
         in_flight: how many items the workers hold.
-        risks: problems of Redis for which it may lose or refuse items; see doctor.risks.
+        risks: problems because of which Redis may lose or refuse items; see doctor.risks.
         done: how many items the present workers have done.
-        rate_per_s: items done per second by all hosts; None if unknown. It is measured between
-            the heartbeats that `throughput` has seen; until that has seen two, it is the mean of
-            the last minute in the history.
+        rate_per_s: items done per second by all hosts, between the heartbeats that `throughput`
+            has seen. Before it has seen two: the mean of the last minute. None if unknown.
         drained_in_s: seconds until the lists that are served and not paused are empty at this
-            rate; None without a rate.
+            rate; None if no item waits, or without a rate.
     """
 
     at: float

@@ -31,8 +31,8 @@ from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 LOOK_EVERY_S = 0.5
-"""The time between two looks. A worker is killed at most two looks after an item has used up its
-hard time limit.
+"""The time between two looks. A worker is killed at most two looks after `TimeLimits` has counted
+an item's whole limit.
 """
 
 COUNTED_PER_LOOK_MAX_S = 1.0
@@ -136,8 +136,8 @@ class TimeLimits:
     heartbeat stands still. If one link runs, the time of the freeze counts against it, as always.
     If several links run, nothing shows which of them is at fault. Then:
 
-    - The time of the freeze counts against none of them, with two exceptions: the first
-      FROZEN_AFTER_S, and the look that sees the heartbeat move again, count against all of them.
+    - Only the first FROZEN_AFTER_S of the freeze count, and the look that sees the heartbeat move
+      again. They count against all of these links.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.

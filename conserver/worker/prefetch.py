@@ -7,16 +7,15 @@ chain. The claim asks for no item of the chain in three cases:
     enough queued    More than half of that number is queued in the worker already. If a thread is
                      free for the chain, the chain's own items are counted, else those of all
                      chains.
-    slow items       No thread is free for the chain. Besides, its items are slow, or not measured
-                     yet, or all threads that may run them are busy with slow items. A claimed item
-                     would wait here, where no other worker can run it.
+    slow items       No thread is free for the chain, and none will be soon: the chain's items are
+                     slow or not measured yet, or slow items occupy all threads that may run them.
+                     A claimed item would wait here, where no other worker can run it.
     little room      The worker is at work, and its free slots are fewer than that number and fewer
                      than CLAIM_MIN.
 
-So a worker claims fast items in large batches, and leaves slow items to other workers. The chains
-share the threads. So one claim takes at most the largest of their numbers, not their sum. rates.py
-may lower a number. The bounds of one claim are in queue/calls.py, those of a worker in
-held_items.py.
+So a worker claims fast items in large batches, and leaves slow items to other workers. All lists
+together give at most the largest number, because the chains share the threads. rates.py may lower a
+number. The bounds of one claim are in queue/calls.py, those of a worker in held_items.py.
 """
 
 from __future__ import annotations
