@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,16 @@ def command_tree() -> Any:
     root: Any = typer.main.get_command(_app)
     root.commands = {name: load(name) for name in COMMANDS}
     return root
+
+
+def every_command(of: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command that is no group, after the words that call it: `dlq list`."""
+    of = of or command_tree()
+    for name, one in of.commands.items():
+        if hasattr(one, "commands"):
+            yield from every_command(one, (*path, name))
+        else:
+            yield " ".join((*path, name)), one
 
 
 class Command:

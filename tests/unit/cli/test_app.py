@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -25,7 +23,7 @@ from conserver.errors import (
     BootError,
     ConserverError,
 )
-from tests.command_line import Command, command_tree
+from tests.command_line import Command, command_tree, every_command
 from tests.conftest import Private
 
 ROOT = Path(__file__).parents[3]
@@ -42,9 +40,9 @@ def conserver(
 
 def test_help_names_every_command(conserver: Command) -> None:
     """Whoever knows nothing finds all there is."""
-    text = conserver("--help").stdout.decode()
-    names = "run check settings health status doctor submit get cancel pause resume drain dlq"
-    assert [name for name in names.split() if name not in text] == []
+    lines = conserver("--help").stdout.decode().splitlines()
+    listed = lines[lines.index("Commands:") + 1 :]
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
     assert conserver("--version").stdout.startswith(b"conserver ")
     assert b"requeue" in conserver("dlq", "--help").stdout
 
@@ -414,26 +412,15 @@ def test_age_text() -> None:
     assert [age_text(n) for n in (5, 130, 7300, 200_000)] == ["5 s", "2 min", "2 h", "2 d"]
 
 
-def commands(of: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command, with the words that call it."""
-    of = of or command_tree()
-    for name, one in of.commands.items():
-        if hasattr(one, "commands"):
-            yield from commands(one, (*path, name))
-        else:
-            yield (*path, name), one
-
-
 def test_help_has_examples_that_are_right(conserver: Command) -> None:
     """Each is of its command, with options that this has."""
     seen = 0
-    for path, command in commands():
+    for name, command in every_command():
         options = {name for option in command.params for name in option.opts}
         for line in (command.epilog or "").splitlines()[2:]:
             seen += 1
-            words = line.split()
-            assert tuple(words[: len(path) + 1]) == ("conserver", *path)
-            given = {word for word in words if word.startswith("-") and word != "-"}
+            assert f"{line.strip()} ".startswith(f"conserver {name} ")
+            given = {word for word in line.split() if word.startswith("-") and word != "-"}
             assert given <= options, line
     assert seen > 20
     text = conserver("submit", "--help").stdout.decode()
