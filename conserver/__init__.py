@@ -7,24 +7,26 @@ Where each subject is (the ways of dead letters, of an idle worker, of a link's 
 killed worker are below):
 
     how many items a       Per chain, worker/prefetch.py computes how many items the chain's threads
-    worker claims          finish in 100 ms, but at least one per free thread. It claims no slow
-                           items while no thread is free.
-                           worker/rates.py lowers the number where a rate limit is configured.
-                           worker/intake.py claims so many. The bounds of one claim are in
-                           queue/calls.py, those of a worker in worker/held_items.py
+    worker claims          finish in 100 ms, but at least one per free thread. For a chain of slow
+                           items the number is 0 while no thread is free. worker/rates.py lowers
+                           the number where a rate limit is configured. worker/intake.py claims
+                           that number: at most BATCH_ITEMS and BATCH_BYTES (queue/calls.py), and
+                           what the worker has room for (worker/held_items.py)
     links, checkpoints     worker/chain.py: one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
     the end of an item     worker/outcomes.py decides; worker/outbox.py calls queue/settle.lua, or
                            queue/move.lua to park or dead-letter the item
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
-                           CONSERVER_STALL_TIMEOUT_S (60 s). It kills a worker with an item past
-                           its hard_timeout_s (default: none). It kills a worker that stands still
-                           while several links run as soon as that has lasted for the shortest of
-                           their limits. Then: "A killed worker" below
+                           CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past the
+                           hard_timeout_s of its link or chain (default: none). If several links
+                           run in a worker that stands still, it kills the worker after the
+                           shortest of their hard_timeout_s if that is sooner. Then: "A killed
+                           worker" below
     secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
                            the log, spans, what commands print, HTTP answers and pages, and errors
-                           and stories that a worker leaves in Redis. `grep -rn redact conserver`
+                           and stories that a worker leaves in Redis. Documents are left as they
+                           are. `grep -rn redact conserver`
                            finds the calls; `grep -rn hide_everywhere conserver` finds where
                            passwords become known
     a new command          operations/<name>.py reads or changes Redis; cli/<name>.py declares the
@@ -86,20 +88,21 @@ Dead letters, by reason. The files in parentheses, in worker/, find the cause:
 
     failed               - the item's links raised more than `retries` exceptions in all; Retry and
                            Rejected do not count (chain.py)
-                         - `give_up_s` has passed since the item's first claim, and a link raised
-                           Retry, or a checkpoint or merge could not be written (chain.py,
-                           outbox.py)
+                         - a link raised Retry once `give_up_s` had passed since the item's first
+                           claim (chain.py)
+                         - a checkpoint or merge could not be written once that time had passed
+                           (outbox.py)
     rejected             - a link raised Rejected, or returned something that is neither its vCon
                            nor None (chain.py)
                          - the document cannot be used, or a link made it too large (chain.py)
                          - a storage (writers.py) or RedisJSON (outbox.py) refuses the document
                          - two chains changed it in ways that cannot be merged, or it changed more
                            than 50 times while the item was processed (conflicts.py)
-                         - the progress in the record cannot be read, or the URL to which the
-                           item's job must deliver its result has expired (refusals.py)
-    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away
-                         that must store the document, or from which the document must be read
-                         because Redis has lost it (writers.py)
+                         - the progress in the record cannot be read, or the presigned URL of the
+                           job's callback has expired (refusals.py)
+    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away.
+                         It must store the document, or Redis has lost the document and it may
+                         have a copy (writers.py)
     poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
     oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
 

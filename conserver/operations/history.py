@@ -79,8 +79,8 @@ def last_hour(
 def recent(
     client: Client, names: Sequence[str], fields: Sequence[str], points: int = 7
 ) -> dict[str, tuple[float | None, ...]]:
-    """list -> the mean of each of some fields (of p95_s the maximum) over the last points, by
-    default about a minute.
+    """list -> for each field its mean over the last points (for p95_s the maximum). The default
+    number of points is about a minute.
 
     The history has rates and durations per chain only: two lists of one chain have the same ones.
     The default is one point more than a minute has, because the newest may not be written yet.

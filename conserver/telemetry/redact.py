@@ -73,8 +73,8 @@ _hidden: tuple[str, ...] = ()
 
 
 def hide_everywhere(values: Iterable[str]) -> None:
-    """Hide these values in all output of this process and of processes that it forks, except short
-    values and plain lower-case words.
+    """Let the functions of this module hide these values in all texts, in this process and in those
+    that it forks. Short values and plain lower-case words are excepted.
 
     Otherwise a password such as `conserver` would remove that word from every log line.
     """

@@ -7,15 +7,17 @@ chain. The claim asks for no item of the chain in three cases:
     enough queued    More than half of that number is queued in the worker already. If a thread is
                      free for the chain, the chain's own items are counted, else those of all
                      chains.
-    slow items       No thread is free for the chain, and none will be soon: the chain's items are
-                     slow or not measured yet, or slow items occupy all threads that may run them.
-                     A claimed item would wait here, where no other worker can run it.
+    slow items       No thread is free for the chain, and none will be soon: its threads finish at
+                     most one item each within HORIZON_S, or have not been measured, or all run
+                     items that have taken longer already. A claimed item would wait here, where no
+                     other worker can run it.
     little room      The worker is at work, and its free slots are fewer than that number and fewer
                      than CLAIM_MIN.
 
-So a worker claims fast items in large batches, and leaves slow items to other workers. All lists
-together give at most the largest number, because the chains share the threads. rates.py may lower a
-number. The bounds of one claim are in queue/calls.py, those of a worker in held_items.py.
+So a worker claims fast items in large batches, and leaves slow items to other workers. One claim
+takes from all its lists together at most the largest of the chains' numbers, because the chains
+share the threads. rates.py may lower a number. The bounds of one claim are in queue/calls.py,
+those of a worker in held_items.py.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class ItemDurations:
         self._average_s: dict[str, float] = {}
 
     def add(self, chain: str, seconds: float) -> None:
-        """Count a finished item. A slow item moves the average at once, a fast one a little."""
+        """Count a finished item. One above the average moves it by half, one below by a tenth."""
         average_s = self._average_s.get(chain, seconds)
         weight = 0.5 if seconds > average_s else 0.1
         self._average_s[chain] = average_s + (seconds - average_s) * weight

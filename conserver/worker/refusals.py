@@ -10,8 +10,8 @@
     has edited the record
 
 The intake asks before an item begins. The dead letter keeps the record exactly as it was claimed.
-If the worker dies first, the item comes back and is refused again. No death is counted then,
-because the item has not begun.
+If the worker dies before it is written, the item comes back and is refused again. No death is
+counted then, because the item has not begun.
 """
 
 from __future__ import annotations
