@@ -3,15 +3,16 @@
 docs/architecture.md describes the packages, and which of them may import which. Paths here are
 below conserver/; `storage` is the package beside it.
 
-Where each subject is (the ways of dead letters, of an idle worker, of a link's change and of a
-killed worker are below):
+Where each subject is. (Four sections after the glossary describe dead letters, an idle worker, the
+way of a link's change, and a killed worker.)
 
     how many items a       Per chain, worker/prefetch.py computes how many items the chain's threads
     worker claims          finish in 100 ms, but at least one per free thread. For a chain of slow
                            items the number is 0 while no thread is free. worker/rates.py lowers
-                           the number where a rate limit is configured. worker/intake.py claims
-                           that number: at most BATCH_ITEMS and BATCH_BYTES (queue/calls.py), and
-                           what the worker has room for (worker/held_items.py)
+                           the number where a rate limit is configured. worker/intake.py makes one
+                           claim for all chains: at most the largest number, BATCH_ITEMS and
+                           BATCH_BYTES (queue/calls.py), and what the worker has room for
+                           (worker/held_items.py)
     links, checkpoints     worker/chain.py: one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
@@ -19,21 +20,19 @@ killed worker are below):
                            queue/move.lua to park or dead-letter the item
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
                            CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past the
-                           hard_timeout_s of its link or chain (default: none). If several links
-                           run in a worker that stands still, it kills the worker after the
-                           shortest of their hard_timeout_s if that is sooner. Then: "A killed
-                           worker" below
+                           hard_timeout_s of its link or chain (default: none). A worker that
+                           stands still while several links run may be killed sooner than after
+                           60 s. Then: "A killed worker" below
     secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
                            the log, spans, what commands print, HTTP answers and pages, and errors
                            and stories that a worker leaves in Redis. Documents are left as they
-                           are. `grep -rn redact conserver`
-                           finds the calls; `grep -rn hide_everywhere conserver` finds where
-                           passwords become known
+                           are. `grep -rn redact conserver` finds the calls; `grep -rn
+                           hide_everywhere conserver` finds where passwords become known
     a new command          operations/<name>.py reads or changes Redis; cli/<name>.py declares the
-                           command and prints (with arguments.py, output.py, tables.py, and
-                           watching.py if live); COMMANDS in cli/app.py lists it. Tests:
-                           tests/unit/operations/, tests/integration/test_commands*.py. Page:
-                           docs/operations.md, with the table of its --json. Model: cli/status.py
+                           command and prints (with arguments.py, environment.py, output.py,
+                           tables.py, and watching.py if live); COMMANDS in cli/app.py lists it.
+                           Tests: tests/unit/operations/, tests/integration/test_commands*.py.
+                           Page: docs/operations.md, with the table of what --json gives. Model: cli/status.py
                            with operations/overview.py
 
 The words that the code uses:
@@ -90,7 +89,7 @@ Dead letters, by reason. The files in parentheses, in worker/, find the cause:
                            Rejected do not count (chain.py)
                          - a link raised Retry once `give_up_s` had passed since the item's first
                            claim (chain.py)
-                         - a checkpoint or merge could not be written once that time had passed
+                         - a checkpoint or merge could not be written once `give_up_s` had passed
                            (outbox.py)
     rejected             - a link raised Rejected, or returned something that is neither its vCon
                            nor None (chain.py)
@@ -100,9 +99,9 @@ Dead letters, by reason. The files in parentheses, in worker/, find the cause:
                            than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the presigned URL of the
                            job's callback has expired (refusals.py)
-    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away.
-                         It must store the document, or Redis has lost the document and it may
-                         have a copy (writers.py)
+    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away
+                         that must store the document, or that may have a copy of a document that
+                         Redis has lost (writers.py)
     poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
     oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
 
@@ -144,14 +143,15 @@ A killed worker, step by step (kill -9 while an item is in a link):
    - makes the registration void, so that Redis refuses late claims of the dead worker;
    - moves blamed items, and earlier suspects, to `conserver:suspects:<list>`;
    - ends cancelled items, and moves all others to `conserver:returned:<list>`;
-   - counts the death for an item that was a suspect already and had begun, and for an item over its
-     time limit. So a first crash is not counted.
+   - counts the death for a suspect that ran alone (step 8), and for an item over its time limit. So
+     a first crash is not counted.
 5. coordinator/list_waiters.py wakes one idle worker after another, each once, while items are left
    in `returned`.
 6. The coordinator registers a new consumer id, and supervisor/supervisor.py starts a replacement
    that uses it. A backoff delays this only after repeated deaths.
-7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all hold items,
-   the coordinator orders one worker to finish its items and to claim no others.
+7. coordinator/suspects.py: only a worker that holds no item may claim a suspect, and a host runs
+   one suspect at a time. If all workers hold items, the coordinator orders one of them to finish
+   its items and to claim no others.
 8. queue/claim.lua gives that worker the suspect alone. worker/intake.py marks it as begun
    (queue/begin.lua) and runs it. If this worker dies, too, step 4 counts that death.
 9. worker/chain.py continues after the last checkpoint, and worker/outcomes.py writes only to the

@@ -79,11 +79,10 @@ def last_hour(
 def recent(
     client: Client, names: Sequence[str], fields: Sequence[str], points: int = 7
 ) -> dict[str, tuple[float | None, ...]]:
-    """list -> for each field its mean over the last points (for p95_s the maximum). The default
-    number of points is about a minute.
+    """list -> for each field its mean over the last points (for p95_s the maximum).
 
     The history has rates and durations per chain only: two lists of one chain have the same ones.
-    The default is one point more than a minute has, because the newest may not be written yet.
+    points: there are 6 in a minute, and the newest may not be written yet.
     """
     found: dict[str, tuple[float | None, ...]] = {}
     for name, (raw, first) in _newest(client, names, FINE, points).items():

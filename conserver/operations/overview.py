@@ -51,8 +51,8 @@ class Overview:
         in_flight: how many items the workers hold.
         risks: problems because of which Redis may lose or refuse items; see doctor.risks.
         done: how many items the present workers have done.
-        rate_per_s: items done per second by all hosts, between the heartbeats that `throughput`
-            has seen. Before it has seen two: the mean of the last minute. None if unknown.
+        rate_per_s: items done per second by all hosts, as Throughput measures it. Before it has
+            seen two heartbeats: the mean of the last minute. None if unknown.
         drained_in_s: seconds until the lists that are served and not paused are empty at this
             rate; None if no item waits, or without a rate.
     """

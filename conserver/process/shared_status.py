@@ -97,7 +97,7 @@ class Phase(enum.IntEnum):
 
         from                to         when
         FREE                QUEUED     the item was claimed; it waits for a chain thread
-        QUEUED              UNTIMED    its document is parsed, or read by itself
+        QUEUED              UNTIMED    its document is parsed, or read alone
         UNTIMED             QUEUED     its document was read
         FINISHING           QUEUED     its links go on, because its rate slot is now; or they run
                                        again, because its document was replaced

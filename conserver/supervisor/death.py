@@ -13,7 +13,7 @@
                                                                              alone, else no item
 
 An item is at work (Phase.at_work) while a link runs it; while its document is parsed, or read from
-Redis by itself (not in a batch); while it waits for Redis or for a storage.
+Redis alone (outside a batch); while it waits for Redis or for a storage.
 
 A blamed item becomes a suspect: it runs alone from then on. With `max_deliveries` counted deaths it
 is dead-lettered. queue/return.lua stores both in the item's record.

@@ -31,8 +31,8 @@ from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 LOOK_EVERY_S = 0.5
-"""The time between two looks. A look that sees an item for the first time counts nothing for it. So
-a worker is killed at most two looks after a link has run for its hard time limit.
+"""The time between two looks. An item's time counts from the second look that sees it. So a worker
+is killed up to two looks after the limit.
 """
 
 COUNTED_PER_LOOK_MAX_S = 1.0
@@ -136,8 +136,8 @@ class TimeLimits:
     heartbeat stands still. If one link runs, the time of the freeze counts against it, as always.
     If several links run, nothing shows which of them is at fault. Then:
 
-    - Each of these links is charged the first FROZEN_AFTER_S of the freeze, and the time of the
-      look that sees the heartbeat move again. It is not charged the time between.
+    - Of the freeze, each of these links is charged only the first FROZEN_AFTER_S, and the last
+      look: the one that sees the heartbeat move again.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.

@@ -2,7 +2,7 @@
 
     step                                  Phase     module
  1  claimed; its document is read         QUEUED     intake.py, document_loader.py (UNTIMED while it
-                                                     is read by itself)
+                                                     is read alone)
  2  its links run in a chain thread       RUNNING    pool.py, chain.py (UNTIMED while its document
                                                      is parsed and while a checkpoint is written)
  3  document and progress are written     FINISHING  outcomes.py, outbox.py (left out if Redis
