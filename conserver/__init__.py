@@ -3,8 +3,8 @@
 docs/architecture.md describes the packages, and which of them may import which. Paths here are
 below conserver/; `storage` is the package beside it.
 
-Where each subject is. (Four sections after the glossary describe dead letters, an idle worker, the
-way of a link's change, and a killed worker.)
+Where each subject is. (Further down, after the words: dead letters; and step by step an idle
+worker, a link's change, a killed worker.)
 
     how many items a       Per chain, worker/prefetch.py computes how many items the chain's threads
     worker claims          finish in 100 ms, but at least one per free thread. For a chain of slow
@@ -32,8 +32,8 @@ way of a link's change, and a killed worker.)
                            command and prints (with arguments.py, environment.py, output.py,
                            tables.py, and watching.py if live); COMMANDS in cli/app.py lists it.
                            Tests: tests/unit/operations/, tests/integration/test_commands*.py.
-                           Page: docs/operations.md, with the table of what --json gives. Model: cli/status.py
-                           with operations/overview.py
+                           Page: docs/operations.md, with the table of what --json gives.
+                           Model: cli/status.py with operations/overview.py
 
 The words that the code uses:
 
@@ -83,7 +83,7 @@ The words that the code uses:
     registration      a consumer's field in the hash of its host in Redis; `void` as soon as Redis
                       begins to return the consumer's items
 
-Dead letters, by reason. The files in parentheses, in worker/, find the cause:
+Dead letters, by reason. In parentheses: the module in worker/ that detects the cause.
 
     failed               - the item's links raised more than `retries` exceptions in all; Retry and
                            Rejected do not count (chain.py)
@@ -95,8 +95,8 @@ Dead letters, by reason. The files in parentheses, in worker/, find the cause:
                            nor None (chain.py)
                          - the document cannot be used, or a link made it too large (chain.py)
                          - a storage (writers.py) or RedisJSON (outbox.py) refuses the document
-                         - two chains changed it in ways that cannot be merged, or it changed more
-                           than 50 times while the item was processed (conflicts.py)
+                         - two chains changed the document in ways that cannot be merged, or it
+                           changed more than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the presigned URL of the
                            job's callback has expired (refusals.py)
     unavailable          `give_up_s` has passed since the item's first claim, and a storage is away
@@ -145,8 +145,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
    - ends cancelled items, and moves all others to `conserver:returned:<list>`;
    - counts the death for a suspect that ran alone (step 8), and for an item over its time limit. So
      a first crash is not counted.
-5. coordinator/list_waiters.py wakes one idle worker after another, each once, while items are left
-   in `returned`.
+5. coordinator/list_waiters.py wakes the idle workers one at a time, until `returned` is empty or
+   each has been woken once. (What is left then is claimed at the workers' next ticks.)
 6. The coordinator registers a new consumer id, and supervisor/supervisor.py starts a replacement
    that uses it. A backoff delays this only after repeated deaths.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect, and a host runs
@@ -154,8 +154,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
    its items and to claim no others.
 8. queue/claim.lua gives that worker the suspect alone. worker/intake.py marks it as begun
    (queue/begin.lua) and runs it. If this worker dies, too, step 4 counts that death.
-9. worker/chain.py continues after the last checkpoint, and worker/outcomes.py writes only to the
-   storages that the state still has as `owed`.
+9. worker/chain.py continues after the last checkpoint. If the links were done before, only the
+   storages that the state still has as `owed` are written (worker/outcomes.py).
 10. After `max_deliveries` counted deaths worker/refusals.py dead-letters the item, and no worker
     runs it. Its reason is "time_limit" if the last worker was killed for the item's time limit,
     else "poison".

@@ -136,8 +136,8 @@ class TimeLimits:
     heartbeat stands still. If one link runs, the time of the freeze counts against it, as always.
     If several links run, nothing shows which of them is at fault. Then:
 
-    - Of the freeze, each of these links is charged only the first FROZEN_AFTER_S, and the last
-      look: the one that sees the heartbeat move again.
+    - Each of these links is charged only a part of the freeze: the first FROZEN_AFTER_S, and the
+      interval before the look that sees the heartbeat move again.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.
