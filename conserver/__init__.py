@@ -10,7 +10,8 @@ worker, a link's change, a killed worker.)
     worker claims          finish in 100 ms, but at least one per free thread. For a chain of slow
                            items the number is 0 while no thread is free. worker/rates.py lowers
                            the number where a rate limit is configured. worker/intake.py makes one
-                           claim for all chains: at most the largest number, BATCH_ITEMS and
+                           claim for all chains. It takes from each list at most the number of its
+                           chain, and in all at most the largest of these numbers, BATCH_ITEMS and
                            BATCH_BYTES (queue/calls.py), and what the worker has room for
                            (worker/held_items.py)
     links, checkpoints     worker/chain.py: one item in one thread
@@ -20,9 +21,9 @@ worker, a link's change, a killed worker.)
                            queue/move.lua to park or dead-letter the item
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
                            CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past the
-                           hard_timeout_s of its link or chain (default: none). A worker that
-                           stands still while several links run may be killed sooner than after
-                           60 s. Then: "A killed worker" below
+                           hard_timeout_s of its link or chain (default: none). If several links
+                           run in a worker that stands still, the shortest of these limits counts
+                           in place of the 60 s if it is shorter. Then: "A killed worker" below
     secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
                            the log, spans, what commands print, HTTP answers and pages, and errors
                            and stories that a worker leaves in Redis. Documents are left as they
@@ -99,9 +100,9 @@ Dead letters, by reason. In parentheses: the module in worker/ that detects the 
                            changed more than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the presigned URL of the
                            job's callback has expired (refusals.py)
-    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away
-                         that must store the document, or that may have a copy of a document that
-                         Redis has lost (writers.py)
+    unavailable          `give_up_s` has passed since the item's first claim, and a storage is still
+                         away (writers.py). The document must be stored there; or Redis has lost
+                         the document, and it is looked up there
     poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
     oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
 
@@ -145,13 +146,15 @@ A killed worker, step by step (kill -9 while an item is in a link):
    - ends cancelled items, and moves all others to `conserver:returned:<list>`;
    - counts the death for a suspect that ran alone (step 8), and for an item over its time limit. So
      a first crash is not counted.
-5. coordinator/list_waiters.py wakes the idle workers one at a time, until `returned` is empty or
-   each has been woken once. (What is left then is claimed at the workers' next ticks.)
+5. For the items in `returned`, coordinator/list_waiters.py wakes the idle workers one at a time,
+   until `returned` is empty or each has been woken once. (What is left then is claimed at the
+   workers' next ticks.)
 6. The coordinator registers a new consumer id, and supervisor/supervisor.py starts a replacement
    that uses it. A backoff delays this only after repeated deaths.
-7. coordinator/suspects.py: only a worker that holds no item may claim a suspect, and a host runs
-   one suspect at a time. If all workers hold items, the coordinator orders one of them to finish
-   its items and to claim no others.
+7. For the items in `suspects`, coordinator/suspects.py wakes an idle worker. Only a worker that
+   holds no item, and has no storage call that hangs, may claim a suspect, and a host runs one
+   suspect at a time. If all workers hold items, the coordinator orders one of them to finish its
+   items and to claim no others.
 8. queue/claim.lua gives that worker the suspect alone. worker/intake.py marks it as begun
    (queue/begin.lua) and runs it. If this worker dies, too, step 4 counts that death.
 9. worker/chain.py continues after the last checkpoint. If the links were done before, only the

@@ -1,8 +1,9 @@
 """Suspects: items that may have killed their worker. Each must run alone.
 
-Only a worker that holds no item may claim a suspect, and a host runs one suspect at a time. On a
-busy host every worker always holds items. So while suspects wait, the coordinator orders one worker
-to finish its items and claim no others, again and again until a worker has claimed a suspect.
+Only a worker that holds no item may claim a suspect, and a host runs one suspect at a time. While
+suspects wait, the coordinator wakes an idle worker. If all workers hold items, as on a busy host,
+it orders one of them to finish its items and claim no others. It repeats this until a worker has
+claimed a suspect.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def recent(
     """list -> for each field its mean over the last points (for p95_s the maximum).
 
     The history has rates and durations per chain only: two lists of one chain have the same ones.
-    points: there are 6 in a minute, and the newest may not be written yet.
+    points: how many. The default is the last minute and one point more, because the newest may not
+    be written yet.
     """
     found: dict[str, tuple[float | None, ...]] = {}
     for name, (raw, first) in _newest(client, names, FINE, points).items():

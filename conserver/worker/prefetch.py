@@ -7,10 +7,11 @@ chain. The claim asks for no item of the chain in three cases:
     enough queued    More than half of that number is queued in the worker already. If a thread is
                      free for the chain, the chain's own items are counted, else those of all
                      chains.
-    slow items       No thread is free for the chain, and none will be soon. That is so if a thread
-                     finishes at most one of its items within HORIZON_S, if their duration is not
-                     known yet, and if each thread has run its present item for longer than
-                     HORIZON_S. A claimed item would wait here, where no other worker can run it.
+    slow items       No thread is free for the chain, and none will be soon. There are three such
+                     cases: a thread finishes at most one of the chain's items within HORIZON_S;
+                     their duration is not known yet; or all threads that may run them have been
+                     running other items for longer than HORIZON_S. A claimed item would wait here,
+                     where no other worker can run it.
     little room      The worker is at work, and its free slots are fewer than that number and fewer
                      than CLAIM_MIN.
 
