@@ -15,9 +15,9 @@ its progress; the caller stops the work by closing the generator.
     parked.py        what parked items wait for
     hosts.py         hosts and their workers, storages that are away, the rate, health
     link_times.py    how long links took in the last minutes
-    overview.py      lists, hosts, rates and what needs attention, for `conserver status`
+    overview.py      lists, hosts, rates and risks, for `conserver status`
     attention.py     each problem in that overview, with its remedy, as sentences
-    history.py       depth, rate and duration of each list over time
+    history.py       depth of each list, rate and duration of its chain, over time
     workers.py       the items that each worker holds; replace a worker
     contents.py      the items in a list, and why each is there
     items.py         where a vCon is; cancel it

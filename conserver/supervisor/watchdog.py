@@ -136,8 +136,8 @@ class TimeLimits:
     heartbeat stands still. If one link runs, the time of the freeze counts against it, as always.
     If several links run, nothing shows which of them is at fault. Then:
 
-    - Each of these links is charged the first FROZEN_AFTER_S of the freeze, and the last half
-      second: the interval before the look that sees the heartbeat move again. Nothing between.
+    - Of the freeze only the first FROZEN_AFTER_S and the last look (half a second) count against
+      each of these links.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.

@@ -2,7 +2,7 @@
 
 The number is what the chain's threads finish within HORIZON_S, by the measured durations of its
 items (1 item while none is measured). It is at least one item per idle thread that may run the
-chain. The claim asks for no item of the chain in three cases:
+chain. The claim asks for no item of the chain for one of these reasons:
 
     enough queued    More than half of that number is queued in the worker already. If a thread is
                      free for the chain, the chain's own items are counted, else those of all
