@@ -7,13 +7,11 @@ Where each subject is. (Further down, after the words: dead letters; and step by
 worker, a link's change, a killed worker.)
 
     how many items a       Per chain, worker/prefetch.py computes how many items the chain's threads
-    worker claims          finish in 100 ms, but at least one per free thread. The number is 0 while
-                           enough items are queued, and for a chain of slow items while no thread is
-                           free. worker/rates.py lowers it where a rate limit is configured.
-                           worker/intake.py makes one claim for all chains. It takes from each list
-                           at most its chain's number, and in all at most the largest of these
-                           numbers: never more than BATCH_ITEMS items or BATCH_BYTES bytes
-                           (queue/calls.py), or than the worker has room for (worker/held_items.py)
+    worker claims          finish in 100 ms, but at least one per free thread. The number is 0 if a
+                           claimed item would only wait in the worker. worker/rates.py lowers the
+                           number where a rate limit is configured. worker/intake.py makes one claim
+                           for all chains. queue/calls.py has the bounds of one claim, and
+                           worker/held_items.py those of a worker
     links, checkpoints     worker/chain.py: one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
@@ -21,10 +19,9 @@ worker, a link's change, a killed worker.)
                            queue/move.lua to park or dead-letter the item
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
                            CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past the
-                           hard_timeout_s of its link or chain (default: none). If a worker stands
-                           still while links of several items run, it is killed after the shortest
-                           of their limits if that is less than the 60 s. Then: "A killed worker"
-                           below
+                           hard_timeout_s of its link or chain (default: none). Its docstrings tell
+                           the special cases. What follows: "A killed worker" below; but for a hard
+                           limit only the item that exceeded it is blamed
     secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
                            the log, spans, what commands print, HTTP answers and pages, and errors
                            and stories that a worker leaves in Redis. Documents are left as they
@@ -101,9 +98,9 @@ Dead letters, by reason. In parentheses: the module in worker/ that detects the 
                            changed more than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the presigned URL of the
                            job's callback has expired (refusals.py)
-    unavailable          `give_up_s` has passed since the item's first claim, and a storage is away
-                         (writers.py). The item has still to be written there; or Redis has lost
-                         its document, and only that storage may have a copy
+    unavailable          `give_up_s` has passed since the item's first claim, and (writers.py)
+                         - the item is still owed to a storage that is away; or
+                         - Redis has lost its document, and a storage is away that may have a copy
     poison, time_limit   `max_deliveries` deaths were counted for the item (refusals.py)
     oversized            the pushed document exceeds CONSERVER_MAX_PAYLOAD_BYTES (refusals.py)
 
@@ -137,9 +134,8 @@ that is costly or took over a second, except the last.
 A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py reaps the child when its pidfd becomes readable.
-2. supervisor/death.py reads the child's shared status and blames the items that were at work: in a
-   link, being parsed, or waiting for a storage or Redis. Items that only wait for a chain thread
-   are not blamed.
+2. supervisor/death.py reads the child's shared status and blames the items that were at work, in a
+   link for example. Items that only wait for a chain thread are not blamed.
 3. supervisor/orders.py sends a `return` order with the blamed items to the coordinator, and again
    to the next coordinator if this one dies before it acknowledges the order.
 4. coordinator/registry.py calls queue/return.lua until the dead consumer holds no item. The script

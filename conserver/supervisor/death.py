@@ -12,8 +12,8 @@
     with its host (reaper.py)            all that it held                    a suspect that ran
                                                                              alone, else no item
 
-An item is at work (Phase.at_work) while a link runs it; while its document is parsed, or fetched
-by a read of its own (not in a batch); while it waits for Redis or for a storage.
+An item is at work (Phase.at_work) if a link runs it, if its document is parsed, if its document is
+fetched alone (not in a batch), or if it waits for Redis or for a storage.
 
 A blamed item becomes a suspect: it runs alone from then on. With `max_deliveries` counted deaths it
 is dead-lettered. queue/return.lua stores both in the item's record.

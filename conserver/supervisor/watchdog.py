@@ -31,8 +31,8 @@ from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 LOOK_EVERY_S = 0.5
-"""The time between two looks. An item's time counts from the second look that sees it. So a worker
-is killed up to two looks after the limit.
+"""The time between two looks. The first look that sees an item only starts its count. So a worker
+is killed up to two looks late.
 """
 
 COUNTED_PER_LOOK_MAX_S = 1.0
@@ -136,8 +136,8 @@ class TimeLimits:
     heartbeat stands still. If one link runs, the time of the freeze counts against it, as always.
     If several links run, nothing shows which of them is at fault. Then:
 
-    - Of the freeze only the first FROZEN_AFTER_S and the last look (half a second) count against
-      each of these links.
+    - The first FROZEN_AFTER_S of the freeze count against each of these links, the time after that
+      against none. The half second before the look that sees a heartbeat again counts as usual.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.
