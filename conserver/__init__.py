@@ -56,8 +56,9 @@ The words that the code uses:
     story             the events of each attempt at an item, as `conserver where` shows them
     filtered          said of an item for which a link returned None: it is settled, and goes to no
                       storage and no egress list
-    park              set an item aside until a time: for a retry, a rate, an unavailable storage or
-                      a key of the wrong type
+    park              set an item aside until a time: for a retry, a rate, a server that asked to
+                      wait, an unavailable storage, or a key of the wrong type. A submitted item may
+                      begin parked, too
     return            move the items of a consumer that no longer works on them to `returned` or
                       `suspects`
     returned          a list beside each ingress list, claimed first: items that came back, and new
@@ -93,7 +94,8 @@ Dead letters, by reason. In parentheses: the module in worker/ that detects the 
     rejected             - a link raised Rejected, or returned something that is neither its vCon
                            nor None (chain.py)
                          - the document cannot be used, or a link made it too large (chain.py)
-                         - a storage (writers.py) or RedisJSON (outbox.py) refuses the document
+                         - a storage (writers.py), or Redis's module RedisJSON (outbox.py),
+                           refuses the document
                          - two chains changed the document in ways that cannot be merged, or it
                            changed more than 50 times while the item was processed (conflicts.py)
                          - the progress in the record cannot be read, or the presigned URL of the
