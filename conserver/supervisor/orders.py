@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from conserver.process.messages import Message, send
@@ -22,18 +21,13 @@ CHILDREN_EVERY_S = 5.0
 STATE_EVERY_S = 2.0
 
 
-@dataclass(slots=True)
-class _Order:
-    message: Message
-    sent: bool = False
-
-
 class OrderQueue:
     """The orders that are not acknowledged yet, oldest first."""
 
     def __init__(self) -> None:
-        self._orders: dict[int, _Order] = {}
-        self._last = 0
+        self._orders: dict[int, Message] = {}
+        self._last = 0  # the number of the newest order
+        self._sent = 0  # the number of the last order that the present coordinator was sent
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -41,12 +35,12 @@ class OrderQueue:
     @property
     def all_sent(self) -> bool:
         """Whether all orders were sent to the present coordinator."""
-        return all(order.sent for order in self._orders.values())
+        return all(number <= self._sent for number in self._orders)
 
     def add(self, kind: str, **fields: Any) -> int:
         """Add an order, which the next `send` sends. Returns the order's number."""
         self._last += 1
-        self._orders[self._last] = _Order({"type": kind, "order": self._last, **fields})
+        self._orders[self._last] = {"type": kind, "order": self._last, **fields}
         return self._last
 
     def acknowledge(self, number: int) -> None:
@@ -55,17 +49,15 @@ class OrderQueue:
 
     def send(self, channel: socket.socket) -> None:
         """Send the orders that were not sent yet. If the socket is full, the next call goes on."""
-        for order in self._orders.values():
-            if order.sent:
-                continue
-            order.sent = send(channel, order.message)
-            if not order.sent:
-                return
+        for number, message in self._orders.items():
+            if number > self._sent:
+                if not send(channel, message):
+                    return
+                self._sent = number
 
     def send_again(self) -> None:
         """Let `send` send all orders again, because the coordinator was replaced."""
-        for order in self._orders.values():
-            order.sent = False
+        self._sent = 0
 
 
 class CoordinatorUpdates:
