@@ -3,8 +3,10 @@
 docs/architecture.md describes the packages, and which of them may import which. Paths here are
 below conserver/; `storage` is the package beside it.
 
-Where each subject is. (Further down, after the words: dead letters; and step by step an idle
-worker, a link's change, a killed worker.)
+This page has six parts: where each subject is; the words; the reasons of dead letters; and then,
+step by step, an idle worker, a link's change and a killed worker.
+
+Where each subject is:
 
     how many items a       Per chain, worker/prefetch.py computes how many items the chain's threads
     worker claims          finish in 100 ms, but at least one per free thread. The number is 0 if a
@@ -83,7 +85,7 @@ The words that the code uses:
     registration      a consumer's field in the hash of its host in Redis; `void` as soon as Redis
                       begins to return the consumer's items
 
-Dead letters, by reason. In parentheses: the module in worker/ that detects the cause.
+Dead letters, by reason. In parentheses: the module in worker/ that gives the reason.
 
     failed               - the item's links raised more than `retries` exceptions in all; Retry and
                            Rejected do not count (chain.py)

@@ -132,8 +132,8 @@ CONTROL = _one(
     "conserver:control",
     "hash",
     "`paused:<list>` -> since when, in ms, and who; `recycle:<host>:<slot>` -> the consumer to"
-    " replace; `reload:<host>:<request>` -> who asked; `throttled` -> lines of a time in ms and a"
-    " link: no worker calls the link before that time",
+    " replace; `reload:<host>:<request>` -> who asked; `throttled` -> one line per"
+    " throttled link: a time in ms, and the link, which no worker calls before that time",
 )
 WAITING = _one(
     "conserver:waiting",

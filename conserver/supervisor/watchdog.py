@@ -136,8 +136,8 @@ class TimeLimits:
     heartbeat stands still. If one link runs, the time of the freeze counts against it, as always.
     If several links run, nothing shows which of them is at fault. Then:
 
-    - The first FROZEN_AFTER_S of the freeze count against each of these links, the time after that
-      against none. The half second before the look that sees a heartbeat again counts as usual.
+    - Looks within the first FROZEN_AFTER_S of the freeze count against each of these links, later
+      looks against none. The look that sees a new heartbeat counts as usual.
     - No item is over its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.

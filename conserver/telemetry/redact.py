@@ -42,8 +42,8 @@ _URL = re.compile(
     r"://(?P<rest>(?:(?![\"'`](?:[\s,;:)\]}]|$)|[,;|][a-z][a-z0-9+.-]{1,20}://)[^\s<>])*)",
     re.IGNORECASE,
 )
-# In URLs of these schemes an @ can only end the credentials. So the last @ before the query does,
-# even if the password contains an unescaped slash.
+# In URLs of these schemes an @ can only end the credentials. So the credentials end at the last @
+# before the query, even if the password contains an unescaped slash.
 _LAST_AT_ENDS_LOGIN = re.compile(
     r"(redis|unix|postgres|mysql|mongodb|amqp)[a-z0-9+.-]*$", re.IGNORECASE
 )
