@@ -111,7 +111,7 @@ class SteppedWorker:
         """
         parts = self._parts
         self._wake(wakeup.WAKE)
-        parts.intake.receive()
+        parts.intake.schedule.receive()
         parts.queue._idle = 1  # As if a chain thread waited in take().
         parts.intake.claim()
         self._finish()

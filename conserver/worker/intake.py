@@ -89,23 +89,6 @@ class Intake:
 
     # ---- called by the worker loop ---------------------------------------------------------------
 
-    def receive(self) -> None:
-        """Read the coordinator's messages."""
-        self.schedule.receive()
-
-    def ran(self, item: Item) -> None:
-        """Note how long the links of an item took. The size of later claims depends on it."""
-        self.prefetch.durations.add(item.route.name, item.links_s)
-
-    def any_within(self, seconds: float) -> bool:
-        """Whether there is a chain whose items take at most `seconds`."""
-        return self.prefetch.durations.any_within(seconds)
-
-    @property
-    def suspects_wait(self) -> bool:
-        """Whether suspects were left on this worker's lists after the last claim."""
-        return self.schedule.suspects_wait
-
     def tell_coordinator(self, now_s: float) -> float | None:
         """Send the queued messages to the coordinator if they are due or the worker holds no item.
 

@@ -106,6 +106,8 @@ class WorkerLoop:
         self._outbox = parts.outbox
         self._outcomes = parts.outcomes
         self._intake = parts.intake
+        self._schedule = parts.intake.schedule
+        self._durations = parts.intake.prefetch.durations
         self._story_writer = parts.story_writer
         self._notifiers = parts.notifiers
         self._meters = parts.meters
@@ -221,7 +223,7 @@ class WorkerLoop:
             if boot.stop.requested:
                 self._drain()
         if boot.coordinator is not None and boot.coordinator.fileno() in ready:
-            self._intake.receive()
+            self._schedule.receive()
         if self._draining:
             self._release_unstarted(float("inf"), "shutdown")
         elif self._work_queue and self._pool.all_busy_longer_than(HORIZON_S):
@@ -238,7 +240,7 @@ class WorkerLoop:
         for item in finished:
             kind = item.outcome.kind if item.outcome is not None else None
             if kind is not OutcomeKind.RATE:  # With RATE the item's links have not ended.
-                self._intake.ran(item)
+                self._durations.add(item.route.name, item.links_s)
             again = kind is OutcomeKind.RETRY or kind is OutcomeKind.FAILED
             if again and inbox.is_cancelled(item):
                 _cancel(item)
@@ -288,7 +290,7 @@ class WorkerLoop:
         ready = {fd for fd, _ in self._poll.poll(wait_s * 1000 + (0.5 if wait_s else 0))}
         if inbox.fileno() in ready:
             inbox.clear()
-            fast = self._intake.any_within(BATCH_WAIT_MS / 1000)
+            fast = self._durations.any_within(BATCH_WAIT_MS / 1000)
             if fast and self._work_queue and not inbox.reports and not inbox.checkpoints:
                 # Items end fast: wait for more of them, to settle them all in one call.
                 ready |= {fd for fd, _ in self._poll.poll(BATCH_WAIT_MS)}
@@ -328,7 +330,7 @@ class WorkerLoop:
         for writer in self._writers.values():
             writer.check_timeout()
             # A worker with a hung call gets no suspect (Intake._claim).
-            blocks_suspects = writer.has_hung_calls and self._intake.suspects_wait
+            blocks_suspects = writer.has_hung_calls and self._schedule.suspects_wait
             if (writer.has_too_many_hung_calls or blocks_suspects) and not self._draining:
                 self._boot.send("retiring", reason=f"calls of the storage {writer.name} hang")
                 self._drain()
