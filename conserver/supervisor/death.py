@@ -97,7 +97,7 @@ class Death:
         return self.exit_code != 0 or bool(self._blamed_items())
 
     @property
-    def restarts_at_once(self) -> bool:
+    def spares_backoff(self) -> bool:
         """Whether this death adds nothing to the slot's backoff, which delays the replacement.
 
         True after:

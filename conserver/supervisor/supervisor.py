@@ -261,7 +261,7 @@ class Supervisor:
         self._report(slot, child, death)
         slot.ended, slot.ended_at = death.summary(child.failure)[:ENDED_CHARS_MAX], time.time()
         backoff_s = 0.0
-        if not death.restarts_at_once:
+        if not death.spares_backoff:
             lived_s = time.monotonic() - child.started_at_s
             # If a page reader dies after it was ready, its page is to blame. The backoff is short,
             # because no page is tried more than twice.

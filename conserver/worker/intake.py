@@ -6,7 +6,7 @@
    finishes its items so that it can run a suspect (claim_schedule.py).
 3. The intake reads the documents of claimed items (document_loader.py) and hands the items to the
    chain threads. If an earlier worker has finished an item's links, the item is stored instead.
-4. A suspect runs alone. The intake marks it as started in Redis before it reads the document.
+4. A suspect runs alone. The intake marks it as begun in Redis before it reads the document.
 5. An item that must not run (refusals.py) is dead-lettered without being started.
 """
 
@@ -231,7 +231,7 @@ class Intake:
             if item.outcome is not None:
                 self._outcomes.chain_ended(item)
             # A suspect is marked before its document is read, because reading may kill the worker.
-            elif not one.suspect or self._start_suspect(item):
+            elif not one.suspect or self._mark_begun(item):
                 (notifications if item.route is self._routes.notifications else items).append(item)
         for item in notifications:
             self._notifiers.admit(item)
@@ -275,8 +275,8 @@ class Intake:
             self._log.info("started_anew", **item.log_fields(), reason="its document was replaced")
             item.start_anew()
 
-    def _start_suspect(self, item: Item) -> bool:
-        """Mark a suspect as started. From now on a death of this worker counts against it.
+    def _mark_begun(self, item: Item) -> bool:
+        """Mark a suspect as begun. From now on a death of this worker counts against it.
 
         Returns:
             False if another consumer has the item.

@@ -47,7 +47,7 @@ def test_a_crash_is_blamed_on_what_was_at_work(view: StatusView, code: int | Non
     death = Death(code, view)
     assert suspects(death) == AT_WORK
     assert death.crashed
-    assert not death.restarts_at_once
+    assert not death.spares_backoff
 
 
 def test_blamed_vcons_are_uuids(view: StatusView) -> None:
@@ -62,7 +62,7 @@ def test_a_stall_is_blamed_on_what_was_at_work(view: StatusView) -> None:
     death = Death(KILLED, view, KillReason.STALLED)
     assert suspects(death) == AT_WORK
     assert not death.crashed
-    assert not death.restarts_at_once
+    assert not death.spares_backoff
 
 
 def test_a_time_limit_is_blamed_on_its_item_alone_which_is_counted(view: StatusView) -> None:
@@ -74,7 +74,7 @@ def test_a_time_limit_is_blamed_on_its_item_alone_which_is_counted(view: StatusV
         "error": "was killed because the link link ran longer than its hard_timeout_s of 5 s",
     }
     assert death.blame() == Blame("items", [Blamed("running", 2, True, note)])
-    assert death.restarts_at_once, "the worker is replaced at once, however often"
+    assert death.spares_backoff, "the worker is replaced at once, however often"
 
 
 def test_a_dead_letter_can_say_how_its_worker_died(view: StatusView) -> None:
@@ -118,11 +118,11 @@ def test_an_exit_with_0_in_the_middle_of_work_is_a_crash(view: StatusView) -> No
 def test_a_crash_while_draining_is_a_crash(view: StatusView) -> None:
     death = Death(KILLED, view, leave_reason=LeaveReason.RELOAD)
     assert suspects(death) == AT_WORK
-    assert not death.restarts_at_once
-    assert not Death(0, view, leave_reason=LeaveReason.RELOAD).restarts_at_once
-    assert Death(0, idle(view), leave_reason=LeaveReason.RELOAD).restarts_at_once
+    assert not death.spares_backoff
+    assert not Death(0, view, leave_reason=LeaveReason.RELOAD).spares_backoff
+    assert Death(0, idle(view), leave_reason=LeaveReason.RELOAD).spares_backoff
 
 
 def test_a_worker_that_has_done_nothing_is_not_replaced_at_once(view: StatusView) -> None:
-    assert not Death(0, idle(view), leave_reason=LeaveReason.RECYCLING).restarts_at_once
-    assert Death(0, idle(view, failed=1), leave_reason=LeaveReason.RECYCLING).restarts_at_once
+    assert not Death(0, idle(view), leave_reason=LeaveReason.RECYCLING).spares_backoff
+    assert Death(0, idle(view, failed=1), leave_reason=LeaveReason.RECYCLING).spares_backoff
