@@ -259,6 +259,24 @@ def test_one_letter_tells_everything(died: Callable[..., str], visitors: Visitor
     assert visitors("read").get("dead-letters/" + UUID.format(99)).status == 404
 
 
+def test_a_letter_without_traceback_is_shown(died: Callable[..., str], visitors: Visitors) -> None:
+    uuid = died(1, reason="rejected", error="it does not exist")
+    page = visitors("read").get(f"dead-letters/{uuid}")
+    assert page.status == 200
+    assert "it does not exist" in page.text
+    assert "Traceback" not in page.text
+
+
+@pytest.mark.parametrize("at", ["²", "①", "-1", "1.5", "9999999999", "x"])
+def test_a_page_number_that_is_none_is_the_first_page(
+    died: Callable[..., str], visitors: Visitors, at: str
+) -> None:
+    uuid = died(1)
+    page = visitors("read").get("dead-letters", at=at)
+    assert page.status == 200
+    assert uuid in page.text
+
+
 ODD = {"path": "p", "self": "s", "said": "spoken", "kind": "failed", "template": "t"}
 
 

@@ -22,6 +22,15 @@ def test_schedules_are_shown_with_how_they_ended(api: Api, visitors: Visitors) -
     assert not page.has_button("Pause")
 
 
+def test_a_run_that_ended_well_says_how_much_it_did(api: Api, visitors: Visitors) -> None:
+    with api.context.client() as client:
+        fields = {"last_ms": 1, "last_time": 1, "last_result": orjson.dumps({"done": 4310})}
+        client.hset(KEY, mapping=fields)
+    page = visitors("read").get("schedules")
+    assert page.status == 200
+    assert "ago: 4,310 done" in page.text
+
+
 def test_a_schedule_is_run_paused_and_resumed(api: Api, visitors: Visitors) -> None:
     visitor = visitors("operate")
     page = visitor.press(visitor.get("schedules"), "Pause nightly")

@@ -37,7 +37,7 @@ def show(visit: Visit) -> Response:
     """The dead letters that match the filter, by cause and one by one."""
     wanted = _wanted(visit, visit.query)
     at = visit.query.get("at", "0")
-    offset = int(at) if at.isdigit() and len(at) < 10 else 0
+    offset = int(at) if at.isdecimal() and len(at) < 10 else 0
     found, kinds = dead_letters.Listing([], False), []
     if not wanted.wrong:
         with visit.client() as client:
@@ -141,4 +141,5 @@ def _details(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
     known = {"reason", "list", "uuid", "error", "traceback", "time_ms", "links_done"}
     known |= {"storages_owed", "attempts", "payload_bytes", "link", "storage"}
     rest = {name: value for name, value in told.items() if name not in known}
-    return {**_shown(letter), **told, "error": told.get("error", ""), "rest": rest}
+    texts = {name: told.get(name, "") for name in ("error", "traceback")}
+    return {**_shown(letter), **told, **texts, "rest": rest}
