@@ -31,6 +31,7 @@ READ_BYTES = 1 << 18
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
+_OF_SOUND = re.compile(r'(rate|sample_rate|channels) ?= ?("[0-9]{1,9}"|[0-9]{1,9})')
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,13 @@ def is_id(text: str) -> bool:
 
 
 def media_type(text: str) -> str:
-    """A media type without its parameters; application/octet-stream if `text` is none."""
-    name = text.partition(";")[0].strip().lower()
-    return name if _MEDIA_TYPE.fullmatch(name) else "application/octet-stream"
+    """A media type; application/octet-stream if `text` is none. Of its parameters it has those that
+    headerless audio needs: `audio/l16;rate=16000;channels=2`.
+    """
+    name, *parameters = (part.strip() for part in text.lower().split(";"))
+    if not _MEDIA_TYPE.fullmatch(name):
+        return "application/octet-stream"
+    return ";".join([name, *filter(_OF_SOUND.fullmatch, parameters)])
 
 
 def base_name(text: str) -> str:

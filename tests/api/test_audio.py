@@ -139,6 +139,14 @@ def test_all_of_openais_fields_are_taken(client: openai.OpenAI, worker: Worker) 
     assert (dialog["filename"], dialog["mediatype"]) == ("call.wav", "audio/wav")
 
 
+def test_headerless_audio_keeps_its_rate_and_its_channels(
+    client: openai.OpenAI, worker: Worker
+) -> None:
+    kind = "audio/L16;rate=16000;channels=2"
+    client.audio.transcriptions.create(model="whisper-1", file=("a", SOUND, kind))
+    assert worker.taken[-1]["dialog"][0]["mediatype"] == "audio/l16;rate=16000;channels=2"
+
+
 def test_a_plain_request_asks_for_nothing_special(client: openai.OpenAI, worker: Worker) -> None:
     client.audio.transcriptions.create(model="whisper-1", file=("a.wav", SOUND), temperature=0)
     assert "attachments" not in worker.taken[-1]
@@ -379,6 +387,13 @@ def dying(why: str) -> Callable[[Worker, Any], None]:
         ({"timestamp_granularities": "letter"}, 400, "invalid_value", "timestamp_granularities"),
         ({"timestamp_granularities": "[1]"}, 400, "invalid_value", "timestamp_granularities"),
         ({"chunking_strategy": "none"}, 400, "invalid_value", "chunking_strategy"),
+        (
+            {"chunking_strategy": '{"threshold": 2}'},
+            400,
+            "invalid_value",
+            "chunking_strategy[threshold]",
+        ),
+        ({"keywords": "x" * 10_001}, 400, "invalid_value", "keywords"),
         ({"upload_presigned_url": "ftp://x/y"}, 400, "invalid_value", "upload_presigned_url"),
         (
             {"upload_presigned_url": "http://127.0.0.1/y"},

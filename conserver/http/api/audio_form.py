@@ -27,6 +27,13 @@ PARTS = ("segment", "word")
 _WHISPERS = {"jv": "jw", "nb": "no"}
 """ISO 639 code -> Whisper's own code for the language."""
 
+_SENT_AS = {
+    "hotwords": "keywords",
+    "vad_threshold": "chunking_strategy[threshold]",
+    "vad_pause_ms": "chunking_strategy[silence_duration_ms]",
+}
+"""Member of a transcription request -> the field of the form that it comes from."""
+
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
@@ -80,7 +87,7 @@ def wanted_of(form: Form, *, translate: bool) -> Wanted:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = str(first["loc"][0])
-        raise invalid("keywords" if field == "hotwords" else field, said(first)) from None
+        raise invalid(_SENT_AS.get(field, field), said(first)) from None
     return Wanted(
         model=form.one("model").strip(),
         form=wanted,

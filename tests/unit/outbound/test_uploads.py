@@ -25,7 +25,7 @@ def made(uploads: Uploads, content: bytes = b"sound") -> Upload:
     """A complete upload."""
     writer = uploads.begin(new_id())
     writer.write(content)
-    return writer.finish("audio/wav; rate=8000", "a/b\\call.wav", "ann")
+    return writer.finish("audio/wav; codecs=1", "a/b\\call.wav", "ann")
 
 
 def test_an_upload_is_there_once_it_is_complete(uploads: Uploads) -> None:
@@ -58,6 +58,13 @@ def test_names_and_types_are_harmless(uploads: Uploads) -> None:
     assert base_name("a\r\nX: y") == "aX: y"
     assert media_type("text/html\r\nX: y") == "application/octet-stream"
     assert media_type("ä/b") == "application/octet-stream"
+    assert media_type("Text/HTML; charset=utf-8; x") == "text/html"
+
+
+def test_the_type_of_headerless_audio_keeps_rate_and_channels() -> None:
+    assert media_type("audio/L16; Rate=16000;channels=2") == "audio/l16;rate=16000;channels=2"
+    assert media_type('audio/pcm;sample_rate="8000"; bits=16') == 'audio/pcm;sample_rate="8000"'
+    assert media_type("audio/pcm;rate=8000\r\nX: y;rate=٣;rate=") == "audio/pcm"
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "0" * 31, "0" * 33, "A" * 32, "0" * 32 + "\n"])
