@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import typer
 
 from conserver.cli.arguments import (
     AsJson,
+    ConfigFile,
     DryRun,
     ErrorText,
     Everything,
@@ -23,12 +25,13 @@ from conserver.cli.arguments import (
     examples,
     typer_app,
 )
-from conserver.cli.environment import actor, load_settings, redis_client
+from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError
 from conserver.operations import dead_letter_moves, dead_letters
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import DeadLetter, Filter, parse_age
+from conserver.operations.lists import check_known
 
 _FIRST = ("uuid", "list", "chain", "reason", "link", "storage", "error", "type")
 _LAST = ("token", "payload_bytes", "traceback")
@@ -69,6 +72,20 @@ def _filter(
     )
 
 
+@contextmanager
+def _opened(wanted: Filter, config_file: str) -> Iterator[tuple[Client, list[str]]]:
+    """A client, and the lists of the configuration, which is read only if the filter names lists.
+
+    Raises:
+        OperationError: "not_found": the filter names an unknown list.
+    """
+    settings = load_settings(config_file)
+    configured = configured_lists(settings) if wanted.names else []
+    with redis_client(settings) as client:
+        check_known(client, wanted.names, configured)
+        yield client, configured
+
+
 _MOVES = {
     "requeue": (dead_letter_moves.requeue, "requeued"),
     "purge": (dead_letter_moves.purge, "purged"),
@@ -86,16 +103,17 @@ def list_(
     newer: Newer = "",
     limit: Limit = 50,
     count: Annotated[bool, typer.Option("--count", help="How many of each kind.")] = False,
+    config: ConfigFile = "",
     json: AsJson = False,
 ) -> int:
     """List dead letters with their errors, oldest first."""
     output = Output(as_json=json)
     wanted = _filter(lists, None, error, where, reason, older, newer)
-    with redis_client(load_settings()) as client:
+    with _opened(wanted, config) as (client, configured):
         if count:
-            return _count(output, client, wanted)
+            return _count(output, client, wanted, configured)
         found = dead_letters.listing(client, wanted, limit=limit)
-        none = "" if found.letters else _none(client, wanted)
+        none = "" if found.letters else _none(client, wanted, configured)
     output.value([dead_letters.summary(letter) for letter in found.letters])
     output.table(
         ("age", "list", "uuid", "reason", "where", "attempts", "error"),
@@ -119,11 +137,11 @@ def list_(
 
 
 @app.command(epilog=examples("dlq show 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
-def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> int:
+def show(uuid: Uuid, lists: ListNames = None, config: ConfigFile = "", json: AsJson = False) -> int:
     """Show everything about a dead letter, with its traceback."""
     output = Output(as_json=json)
-    with redis_client(load_settings()) as client:
-        wanted = Filter(names=tuple(lists or ()), uuids=(uuid,))
+    wanted = Filter(names=tuple(lists or ()), uuids=(uuid,))
+    with _opened(wanted, config) as (client, _):
         letters = [dead_letters.details(found) for found in dead_letters.select(client, wanted)]
     output.value(letters)
     for n, letter in enumerate(letters):
@@ -163,6 +181,7 @@ def move(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask on a terminal before purge --all.")
     ] = False,
+    config: ConfigFile = "",
     json: AsJson = False,
 ) -> int:
     """The commands requeue and purge, which have the same filter. A purge deletes each letter with
@@ -179,10 +198,10 @@ def move(
         return EXIT_FAILURE
     move, done_word = _MOVES[kind]
     moved = done = 0
-    with redis_client(load_settings()) as client:
+    with _opened(wanted, config) as (client, configured):
         for progress in move(client, wanted, limit=limit, dry_run=dry_run, actor=actor()):
             moved, done = progress.matching, progress.done
-        none = "" if moved else _none(client, wanted)
+        none = "" if moved else _none(client, wanted, configured)
     output.value({done_word: done, "matching": moved, "dry_run": dry_run})
     output.line(f"{moved} would be {done_word}" if dry_run else f"{moved} {done_word}")
     if not moved:
@@ -203,11 +222,11 @@ def _confirmed(wanted: Filter, limit: int) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _count(output: Output, client: Client, wanted: Filter) -> int:
+def _count(output: Output, client: Client, wanted: Filter, configured: Sequence[str]) -> int:
     kinds = [asdict(kind) for kind in dead_letters.count(client, wanted)]
     output.value(kinds)
     columns = ("count", "list", "reason", "where", "error")
-    none = "" if kinds else _none(client, wanted)
+    none = "" if kinds else _none(client, wanted, configured)
     output.table(columns, [tuple(kind.values()) for kind in kinds], none=none)
     return 0
 
@@ -224,7 +243,7 @@ def _for_people(details: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _none(client: Client, wanted: Filter) -> str:
+def _none(client: Client, wanted: Filter, configured: Sequence[str]) -> str:
     """The text for an empty result. It names the lists, links and storages that are unknown."""
     if wanted.uuids:
         matching = " that matches" if wanted != Filter(uuids=wanted.uuids) else ""
@@ -232,7 +251,7 @@ def _none(client: Client, wanted: Filter) -> str:
     else:
         text = "no dead letters" + (" that match" if wanted.restricts else "")
     parts = [text]
-    for unknown in dead_letters.unknown_names(client, wanted):
+    for unknown in dead_letters.unknown_names(client, wanted, configured):
         what = "nobody has ever taken from" if unknown.kind == "list" else "none failed in"
         parts.append(f"{what} {unknown.name}" + (f" ({unknown.hint})" if unknown.hint else ""))
     return "; ".join(parts)

@@ -13,8 +13,6 @@ from conserver.cli.environment import configured_lists, load_settings, redis_cli
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked
 from conserver.cli.where import holder_text
-from conserver.config.validation import suggest
-from conserver.errors import OperationError
 from conserver.operations import contents, hosts, lists
 from conserver.operations.contents import Content, Running
 
@@ -33,12 +31,8 @@ def list_(
     found = load_settings(config)
     configured = configured_lists(found)
     with redis_client(found) as client:
-        known = lists.names(client, configured)
+        lists.check_known(client, [name], configured)
         depth = lists.depths(client, [name])[name]
-        if name not in known and not depth.total:
-            hint = suggest(name, known)
-            text = f"there is no list {name}" + (f" ({hint})" if hint else "")
-            raise OperationError(text, "not_found")
         running = contents.running(client, name, hosts.read(client))
         first = contents.first(client, name, limit)
         parked = contents.parked(client, name, limit) if depth.parked else []

@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -236,11 +236,13 @@ def count(client: Client, wanted: Filter, most: int | None = None) -> list[Kind]
     return [Kind(n, *kind) for kind, n in kinds.most_common()]
 
 
-def unknown_names(client: Client, wanted: Filter) -> list[UnknownName]:
-    """The unknown names in a filter: lists that were never served, and a link or storage that no
-    letter names.
+def unknown_names(
+    client: Client, wanted: Filter, configured: Iterable[str] = ()
+) -> list[UnknownName]:
+    """The unknown names in a filter: lists that are not configured and were never served, and a
+    link or storage that no letter names.
     """
-    found = lists.unknown(client, wanted.names)
+    found = lists.unknown(client, wanted.names, configured)
     found.sort(key=lambda unknown: wanted.names.index(unknown.name))
     if wanted.where:
         some = islice(select(client, Filter(names=wanted.names)), _PLACES_READ)

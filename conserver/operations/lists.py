@@ -140,17 +140,23 @@ def unknown(
     return [UnknownName(name, suggest(name, there)) for name in sorted(set(wanted) - set(there))]
 
 
-def check_known(client: Client, wanted: Iterable[str], configured: Iterable[str]) -> None:
+def check_known(
+    client: Client, wanted: Iterable[str], configured: Iterable[str], *, pushed: bool = True
+) -> None:
     """Refuse a list that is most likely misspelt: it is not configured or paused, no worker has
-    ever claimed from it, and it holds no items.
+    ever claimed from it, and it holds no items and no dead letters.
+
+    Args:
+        pushed: whether elements that a producer has pushed make a list known, too. The HTTP API
+            passes False, because its callers must not reach the lists of other programs.
 
     Raises:
         OperationError: "not_found": one of the lists is unknown; the error suggests another name.
     """
     known = [*configured, keys.NOTIFICATIONS, *paused(client)]
     strangers = {one.name: one.hint for one in unknown(client, wanted, known)}
-    for name, depth_found in depths(client, strangers).items():
-        if not depth_found.total:
+    for name, found in depths(client, strangers).items():
+        if found.total == (0 if pushed else found.queued or 0):
             hint = strangers[name]
             text = f"there is no list {name}" + (f" ({hint})" if hint else "")
             raise OperationError(text, "not_found")

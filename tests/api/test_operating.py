@@ -104,6 +104,20 @@ def test_lists_are_paused_and_resumed(clients: Clients, operate: httpx.Client) -
     assert [(one["action"], one["actor"]) for one in audit] == [("resume", "ops"), ("pause", "ops")]
 
 
+def test_a_list_that_holds_only_dead_letters_is_known(queue: Queue, operate: httpx.Client) -> None:
+    """A list to which only another program pushes is not: a caller might empty it."""
+    queue.client.rpush(keys.dead_letters("gone"), "u-1")
+    queue.client.rpush("celery", "job")
+    assert finished(operate, {"kind": "requeue", "filter": {"lists": ["gone"]}})["done"] == 1
+    for name in ("call", "celery"):
+        body = {"kind": "purge", "filter": {"lists": [name]}}
+        refused = operate.post("/v1/operations", json=body)
+        assert (refused.status_code, refused.json()["type"]) == (404, "list-unknown")
+        assert refused.json()["detail"].startswith(f"there is no list {name}")
+    assert "did you mean `calls`?" in operate.post("/v1/lists/call/retry", json={}).json()["detail"]
+    assert operate.post("/v1/lists/celery/empty", json={"everything": True}).status_code == 404
+
+
 # ---- dead letters ----
 
 

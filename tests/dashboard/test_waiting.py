@@ -92,12 +92,33 @@ def test_a_list_is_emptied_after_it_was_counted(parked: Queue, operator: Visitor
     assert parked.places("calls").total() == 0
 
 
-@pytest.mark.parametrize("what", ["pause", "resume", "empty"])
-def test_a_list_that_is_nowhere_is_refused(operator: Visitor, what: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("lists/cals/pause", {}),
+        ("lists/cals/resume", {}),
+        ("lists/cals/empty", {}),
+        ("lists/cals/retry", {}),
+        ("dead-letters", {"kind": "requeue", "list": "cals"}),
+        ("dead-letters", {"kind": "purge", "list": "cals"}),
+    ],
+)
+def test_a_list_that_is_nowhere_is_refused(
+    operator: Visitor, path: str, fields: dict[str, str]
+) -> None:
     secret = dict(operator.get().forms["act"].fields)["csrf"]
-    refused = operator.http.post(f"/ui/lists/cals/{what}", data={"csrf": secret})
+    refused = operator.http.post(f"/ui/{path}", data={"csrf": secret, **fields})
     assert refused.status_code == 404
     assert "there is no list cals (did you mean <code>calls</code>?)" in refused.text
+
+
+def test_a_list_of_another_program_is_not_emptied(operator: Visitor, queue: Queue) -> None:
+    queue.client.rpush("celery", "job")
+    secret = dict(operator.get().forms["act"].fields)["csrf"]
+    refused = operator.http.post("/ui/lists/celery/empty", data={"csrf": secret})
+    assert refused.status_code == 404
+    assert operator.get("lists/celery/empty").status == 404
+    assert queue.client.llen("celery") == 1
 
 
 @pytest.mark.parametrize("path", ["lists/calls/retry", "lists/calls/empty"])

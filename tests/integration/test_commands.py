@@ -348,7 +348,20 @@ def test_pause_and_resume(conserver: Command, server: Any) -> None:
     assert b"inbox was not paused" in conserver("resume", "inbox").stderr
 
 
-@pytest.mark.parametrize("words", [["resume"], ["empty"], ["pause"], ["retry", "--list"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["resume"],
+        ["empty"],
+        ["pause"],
+        ["list"],
+        ["retry", "--list"],
+        ["dlq", "list", "--list"],
+        ["dlq", "list", "--count", "--list"],
+        ["dlq", "requeue", "--list"],
+        ["dlq", "purge", "--list"],
+    ],
+)
 def test_a_list_that_is_nowhere_is_refused(
     conserver: Command, server: Any, words: list[str]
 ) -> None:
@@ -358,7 +371,8 @@ def test_a_list_that_is_nowhere_is_refused(
     refused = conserver(*words, "inbux")
     assert (refused.returncode, refused.stdout) == (1, b"")
     assert b"there is no list inbux (did you mean `inbox`?)" in refused.stderr
-    for known in ("inbox", "pushed", "old", "conserver:notifications"):
+    server.rpush(keys.dead_letters("gone"), "u-2")
+    for known in ("inbox", "pushed", "old", "gone", "conserver:notifications"):
         assert conserver(*words, known).returncode == 0, known
 
 

@@ -38,6 +38,7 @@ def test_dead_letters_are_listed_and_filtered(conserver: Command, server: Any) -
     assert uuids("--reason", "rejected") == ["u-3"]
     assert uuids("--older", "1h") == ["u-3"]
     assert sorted(uuids("--newer", "1h", "--link", "mark")) == ["u-1", "u-2"]
+    server.sadd(keys.LISTS, "other")
     assert uuids("--list", "other") == []
     assert len(uuids("--limit", "2")) == 2
     assert b"more than 2" in conserver("dlq", "list", "--limit", "2").stderr
@@ -148,10 +149,13 @@ def test_show_begins_with_what_one_asks_first(conserver: Command, server: Any) -
 
 
 def test_names_that_nothing_has_are_told(conserver: Command, server: Any) -> None:
-    """A list that nobody ever served, a link that killed nothing: they may be misspelt."""
+    """A list that nobody has taken from, a link that killed nothing: they may be misspelt."""
     server.rpush("inbox", "u-1")
     Consumer(server).dead_letter(reason="failed", link="mark", type="SystemExit", error="4")
     assert b"SystemExit: 4" in conserver("dlq", "list").stdout
+    server.rpush("inbux", "u-2")
+    said = conserver("dlq", "show", "u-1", "--list", "inbix").stderr
+    assert b"there is no list inbix (did you mean `inbox`?)" in said
     for words in (["list"], ["list", "--count"], ["requeue"]):
         said = conserver("dlq", *words, "--list", "inbux").stderr
         assert b"nobody has ever taken from inbux (did you mean `inbox`?)" in said

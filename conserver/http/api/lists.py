@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.http.api import submitting
-from conserver.http.api.auth import check_list, requires
+from conserver.http.api.auth import requires
 from conserver.http.api.context import Context, context_of
 from conserver.http.api.shapes import iso
 from conserver.operations import lists, overview
@@ -196,10 +196,8 @@ def resume(
     while paused can be resumed, too.
     """
     context = context_of(request)
-    check_list(token, name)
     with context.client() as client:
-        if name not in lists.paused(client):
-            submitting.served_list(context, client, token, name)
+        submitting.served_list(context, client, token, name)
         context.resume(name, token.name)
         found = [one for one in states(context, client, token) if one.name == name]
     return found[0] if found else _empty(name)

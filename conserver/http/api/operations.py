@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/operations", tags=["operations"])
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "It is not known (any more)"}}
 BEGUN: dict[int | str, dict[str, Any]] = {
     202: {"headers": {"Location": {"schema": {"type": "string"}}}},
-    404: {"description": "No chain takes from that list"},
+    404: {"description": "The list is not known"},
     503: {"description": "Too many run here already, or Redis is away"},
 }
 """The answers of routes that start an operation."""

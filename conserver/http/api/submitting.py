@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conserver.config.validation import suggest
-from conserver.errors import InvalidArgumentError, Rejected
+from conserver.errors import InvalidArgumentError, OperationError, Rejected
 from conserver.http.api import queue, token_limits, tracing
 from conserver.http.api.auth import check_list
 from conserver.http.api.context import Context
@@ -95,15 +95,17 @@ def prioritised_list(context: Context, token: Token, name: str, priority: str) -
 
 
 def served_list(context: Context, client: Client, token: Token, name: str) -> str:
-    """The name, checked: a list that is configured, or from which workers have ever claimed.
+    """The name, checked: a list that the token may use and lists.check_known knows.
 
     Raises:
         ProblemError: 404 or 403.
     """
     check_list(token, name)
-    if name in lists.known(client):
-        return name
-    return known_list(context, token, name)
+    try:
+        lists.check_known(client, [name], context.config.ingress, pushed=False)
+    except OperationError as error:
+        raise ProblemError(404, str(error), "list-unknown") from None
+    return name
 
 
 def uuid_of(context: Context, raw: bytes) -> str:

@@ -38,17 +38,16 @@ def show(visit: Visit) -> Response:
     wanted = _wanted(visit, visit.query)
     at = visit.query.get("at", "0")
     offset = int(at) if at.isdecimal() and len(at) < 10 else 0
-    found, kinds = dead_letters.Listing([], False), []
+    found, kinds, hints = dead_letters.Listing([], False), [], []
+    config = visit.context.config
     if not wanted.wrong:
         with visit.client() as client:
             found = dead_letters.listing(
                 client, wanted.filter, limit=PAGE, offset=offset, look=dead_letters.newest
             )
             kinds = dead_letters.count(client, wanted.filter, KINDS_LOOKED_AT)
-            hints = [] if kinds else dead_letters.unknown_names(client, wanted.filter)
-    else:
-        hints = []
-    config = visit.context.config
+            if not kinds:
+                hints = dead_letters.unknown_names(client, wanted.filter, config.ingress)
     return visit.render(
         "dead_letters.html",
         status=422 if wanted.wrong else 200,
@@ -90,6 +89,8 @@ def begin(visit: Visit) -> Response:
         raise ProblemError(422, wanted.wrong)
     if kind not in ("requeue", "purge"):
         raise ProblemError(422, "an operation is requeue or purge")
+    if "list" in wanted.typed:
+        visit.known_list(wanted.typed["list"])
     order = Order(kind, wanted.filter, visit.token.name, dry_run=True)
     return operations.begun(visit, order, wanted.typed)
 

@@ -26,6 +26,7 @@ from conserver.http.api.problems import ProblemError
 from conserver.http.api.token_limits import Allowance
 from conserver.http.dashboard import csrf
 from conserver.http.dashboard.sessions import Said
+from conserver.operations import lists
 from conserver.operations.connection import Client
 from conserver.operations.tokens import Token
 
@@ -75,6 +76,18 @@ class Visit:
         """The name, checked: a list that the visitor may see. Raises ProblemError: 404."""
         if not self.token.may_use(name):
             raise ProblemError(404, f"there is no list `{name}` that you may see", "list-unknown")
+        return name
+
+    def known_list(self, name: str) -> str:
+        """The name, checked: a list that the visitor may see and lists.check_known knows.
+
+        Raises:
+            ProblemError: 404.
+            OperationError: "not_found".
+        """
+        self.check_list(name)
+        with self.client() as client:
+            lists.check_known(client, [name], self.context.config.ingress, pushed=False)
         return name
 
     def may(self, role: str) -> bool:

@@ -23,7 +23,7 @@ def retry(visit: Visit) -> Response:
     """Tries one vCon's parked items now. Without a uuid, counts the parked items of the list that
     could be tried now.
     """
-    name = visit.check_list(visit.name("name"))
+    name = visit.known_list(visit.name("name"))
     uuid, cause = visit.query.get("uuid", ""), visit.query.get("cause", "")
     wanted = WaitingFilter((name,), (uuid,) if uuid else (), causes=(cause,) if cause else ())
     if not uuid:
@@ -37,9 +37,8 @@ def retry(visit: Visit) -> Response:
 @pages.get("/lists/{name}/empty", role="operate")
 def ask(visit: Visit) -> Response:
     """The form that selects the items to remove."""
-    name = visit.check_list(visit.name("name"))
+    name = visit.known_list(visit.name("name"))
     with visit.client() as client:
-        lists.check_known(client, [name], visit.context.config.ingress)
         depth = lists.depths(client, [name])[name]
     return visit.render("empty.html", name=name, depth=depth, places=PLACES, causes=CAUSES)
 
@@ -47,7 +46,7 @@ def ask(visit: Visit) -> Response:
 @pages.post("/lists/{name}/empty", role="operate")
 def empty(visit: Visit) -> Response:
     """Starts a dry run, which counts the items. Its page asks whether to remove them."""
-    name = visit.check_list(visit.name("name"))
+    name = visit.known_list(visit.name("name"))
     typed = {
         field: str(visit.form.get(field, "")).strip()
         for field in ("uuid", "place", "cause", "text", "older")
@@ -64,6 +63,4 @@ def empty(visit: Visit) -> Response:
         wanted.check()
     except InvalidArgumentError as error:
         raise ProblemError(422, str(error)) from None
-    with visit.client() as client:
-        lists.check_known(client, [name], visit.context.config.ingress)
     return operations.begun(visit, Order("empty", wanted, visit.token.name, dry_run=True), {})

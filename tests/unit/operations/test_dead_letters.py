@@ -205,6 +205,7 @@ def test_names_that_nothing_has(server: Any) -> None:
     unknown, where = unknown_names(server, wanted)
     assert (unknown.kind, unknown.name, unknown.hint) == ("list", "inbux", "did you mean `inbox`?")
     assert (where.kind, where.name, where.hint) == ("where", "mark", "")
+    assert unknown_names(server, Filter(names=("inbux",)), ["inbux"]) == []
 
 
 def test_what_is_told_of_a_letter_has_no_secrets() -> None:
