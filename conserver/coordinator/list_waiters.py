@@ -99,23 +99,22 @@ class ListWaiter:
         """Wait for items and wake idle workers for them, until cancelled."""
         pauses, wake_now = 0, False
         while True:
+            if pauses:
+                await asyncio.sleep(backoff.backoff_s(pauses, PAUSE_FIRST_S, PAUSE_MAX_S))
             await idle_workers.any_idle.wait()
             outcome = await self.wait_once()
             if outcome is WaitOutcome.NOTHING:
                 pauses, wake_now = 0, False
                 if not idle_workers.any_idle.is_set():
                     await self._connection.close()
-                continue
-            wake_now = wake_now or outcome is WaitOutcome.MOVED
-            unclaimed = outcome is not WaitOutcome.HINDERED
-            if unclaimed and wake_now and await self._wake(idle_workers):
-                pauses = 0
-                continue
-            # No worker was woken: pause. Meanwhile the host that moved the items wakes a worker for
-            # them. After the pause, this host wakes a worker for what is left.
-            wake_now = unclaimed
-            pauses += 1
-            await asyncio.sleep(backoff.backoff_s(pauses, PAUSE_FIRST_S, PAUSE_MAX_S))
+            elif outcome is WaitOutcome.HINDERED:
+                pauses, wake_now = pauses + 1, False
+            elif (wake_now or outcome is WaitOutcome.MOVED) and await self._wake(idle_workers):
+                pauses, wake_now = 0, True
+            else:
+                # No worker was woken. During the pause the host that moved the items wakes a worker
+                # for them. After the pause, this host wakes a worker for what is left.
+                pauses, wake_now = pauses + 1, True
 
     async def wait_once(self) -> WaitOutcome:
         """Issue one BLMOVE and wait for its answer, unless `_why_not` forbids the BLMOVE."""
