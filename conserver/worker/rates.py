@@ -190,6 +190,8 @@ class Rates:
 
     def opens_in_s(self, now_s: float) -> float | None:
         """Seconds until a closed chain opens; None if no chain is closed."""
+        if not (self._rated or self._throttled):
+            return None  # Spares most workers the dict, which each turn of the loop would make.
         opens_s = min(self._closed(now_s).values(), default=None)
         return None if opens_s is None else opens_s - now_s
 
