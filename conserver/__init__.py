@@ -85,7 +85,7 @@ The words that the code uses:
     registration      a consumer's field in the hash of its host in Redis; `void` as soon as Redis
                       begins to return the consumer's items
 
-Dead letters, by reason. In parentheses: the module in worker/ that gives the reason.
+Dead letters, by reason. In parentheses: the module in worker/ that tells the cause.
 
     failed               - the item's links raised more than `retries` exceptions in all; Retry and
                            Rejected do not count (chain.py)

@@ -3,8 +3,8 @@
 Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
 1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has
-   stalled and is killed. If several links run in a worker, the shortest of their hard time limits
-   counts in place of that timeout if it is shorter (TimeLimits).
+   stalled and is killed. If several links run in a worker, it is killed earlier where one of them
+   has a hard time limit that is shorter (TimeLimits).
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
 3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond
    CONSERVER_MAX_WORKER_MEMORY, is asked to leave (replacement.py).
@@ -138,7 +138,7 @@ class TimeLimits:
 
     - Looks within the first FROZEN_AFTER_S of the freeze count against each of these links, later
       looks against none. The look that sees a new heartbeat counts as usual.
-    - No item is over its limit until the heartbeat moves again.
+    - `look` reports no item as past its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.
     """
