@@ -185,7 +185,8 @@ class AsyncRetryingConnection:
             return await self._until_answered(commands)
 
     async def _until_answered(self, commands: Sequence[Command]) -> list[Any]:
-        failures, away_since_s, told = 0, time.monotonic(), ""
+        failures, away_since_s = 0, time.monotonic()
+        told: set[str] = set()
         while True:
             try:
                 answers = await self._connection.ask(commands, ANSWER_TIMEOUT_S)
@@ -195,9 +196,9 @@ class AsyncRetryingConnection:
                 await self._connection.close()
                 if isinstance(error, ResponseError) and not is_transient(error):
                     raise
-                if advice(error) != told:
-                    told = advice(error)
-                    self._log.warning("redis_away", error=describe(error), what=told)
+                if (what := advice(error)) not in told:
+                    told.add(what)
+                    self._log.warning("redis_away", error=describe(error), what=what)
                 failures += 1
                 await asyncio.sleep(backoff.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
                 continue

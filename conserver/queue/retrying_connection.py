@@ -6,8 +6,8 @@
    updates its heartbeat and notices that its supervisor has ended. So the watchdog does not kill a
    worker, however long Redis is away.
 3. The connection logs a transient error once, and tries again until Redis answers (Redis is away,
-   loading, failing over, out of memory, or lacks a permission or a script). It logs again if the
-   advice changes. It raises an error that would always come again.
+   loading, failing over, out of memory, or lacks a permission or a script). It logs each further
+   advice once per outage. It raises an error that would always come again.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class RetryingConnection:
     def _until_answered(self, words: tuple[Any, ...], call: Call | None) -> Any:
         failures = 0
         away_since = 0.0
-        told = ""
+        told: set[str] = set()
         whole = False
         while True:
             self.calls += 1
@@ -169,9 +169,9 @@ class RetryingConnection:
                 self.close()
                 if not failures:
                     away_since = time.monotonic()
-                if advice(error) != told:
-                    told = advice(error)
-                    self._log.warning("redis_away", error=str(error), what=told)
+                if (what := advice(error)) not in told:
+                    told.add(what)
+                    self._log.warning("redis_away", error=str(error), what=what)
                 failures += 1
                 self.repeats += 1
                 if call is not None:

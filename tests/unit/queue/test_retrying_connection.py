@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Self
 from uuid import UUID
@@ -275,6 +276,27 @@ def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(bench: Be
 
 
 # ---- a server of the test's own ----------------------------------------------------------------
+
+
+def test_two_errors_by_turns_are_logged_once_each_in_an_outage(private: Private) -> None:
+    """As in a failover: Redis refuses a write, breaks the connection, refuses it again."""
+    with bench_for(private(Redis({"maxmemory-policy": "noeviction"})).url) as bench:
+        bench.queue.client.config_set("maxmemory", 1)
+        cut = partial(bench.proxy.cut_before, b"by turns")
+        mend = partial(bench.queue.client.config_set, "maxmemory", 0)
+        orders = [(1, cut), (3, cut), (5, cut), (6, mend)]  # each after so many repetitions
+
+        def order() -> None:
+            bench.ticks.at(1, order)
+            if orders and bench.connection.repeats >= orders[0][0]:
+                orders.pop(0)[1]()
+
+        bench.ticks.at(1, order)
+        with capture_logs() as lines:
+            assert bench.connection.command("SET", "by turns", "b") == b"OK"
+    assert bench.proxy.cuts_done >= 2
+    assert [line["event"] for line in lines] == ["redis_away", "redis_away", "redis_back"]
+    assert lines[0]["what"] != lines[1]["what"]
 
 
 def test_a_frozen_server_stops_no_tick(private: Private) -> None:
