@@ -12,11 +12,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 def kind_of(error: str, name: str) -> str:
     """The error text with <uuid> for each uuid.
 
-    name: the item's name; it becomes <uuid>, or <name> if it is no uuid. "" for none.
+    name: the item's name; it becomes <name> if it is no uuid. "" for none.
     """
-    if name:
-        shown = UUID if _UUID.fullmatch(name) else NAME
-        error = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown, error)
+    if name and name in error and not _UUID.fullmatch(name):
+        error = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", NAME, error)
     return _UUID.sub(UUID, error)
 
 

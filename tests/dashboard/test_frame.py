@@ -17,6 +17,7 @@ from conserver.http import protocol
 from conserver.http.api.bodies import STALL_S_MAX
 from conserver.http.dashboard import templating
 from conserver.http.dashboard.pages import quoted, safe_next, unquoted
+from conserver.queue import keys
 from tests.api.conftest import Api
 from tests.dashboard.visitor import Page, Visitor, Visitors
 from tests.helpers import eventually
@@ -274,6 +275,20 @@ def test_fifty_tabs_cost_one_poller(api: Api, visitors: Visitors) -> None:
         eventually(lambda: live.rendered >= before + 2)
         assert live.rendered <= before + 4
     eventually(lambda: len(live) == 0)
+
+
+def test_a_carriage_return_in_a_text_ends_no_event(api: Api, visitors: Visitors) -> None:
+    with api.context.client() as client:
+        client.sadd(keys.LISTS, "odd\revent: gone\rdata: x")
+    visitor = visitors("read")
+    with visitor.http.stream("GET", "/ui/", params={"live": 1}) as answer:
+        seen = ""
+        for text in answer.iter_text():
+            seen += text
+            if "event: gone" in seen and seen.endswith("\n\n"):
+                break
+    assert "\r" not in seen
+    assert "\ndata: event: gone\n" in seen
 
 
 def test_streams_end_with_the_process(api: Api, visitors: Visitors) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, field
@@ -137,5 +138,6 @@ class Live:
 
 
 def _event(html: str, version: str) -> str:
-    data = "\n".join(f"data: {line}" for line in html.split("\n"))
+    # A CR ends a line of a stream, too: a text with one could write fields of its own.
+    data = "\n".join(f"data: {line}" for line in re.split(r"\r\n?|\n", html))
     return f"id: {version}\n{data}\n\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ from conserver.operations.dead_letters import (
     select,
     unknown_names,
 )
+from conserver.operations.error_kinds import kind_of
 from conserver.queue import keys
 from tests.operators import Consumer
 
@@ -215,3 +217,18 @@ def test_what_is_told_of_a_letter_has_no_secrets() -> None:
     told = details(letter)
     assert (told["traceback"], told["attempts"]) == ("redis://u:***@h", 2)
     assert "pa55" not in str(told)
+
+
+def test_a_name_that_is_a_uuid_costs_no_pattern_of_its_own() -> None:
+    """A pattern for each letter would make up most of the time of a page with many letters."""
+    names = [f"0199e0a4-7c1e-8b3a-9f11-{number:012d}" for number in range(100)]
+    seen = []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, _: seen.append(event) if event == "call" else None)
+    try:
+        kinds = {kind_of(f"vCon {name} has no audio", name) for name in names}
+    finally:
+        sys.setprofile(before)
+    assert kinds == {"vCon <uuid> has no audio"}
+    assert len(seen) < 3 * len(names)
+    assert kind_of("a.b, axb and a.b-c: a.b", "a.b") == "<name>, axb and a.b-c: <name>"
