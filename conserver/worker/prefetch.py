@@ -8,10 +8,10 @@ chain. The claim asks for none of the chain's items in any of these cases:
                      free for the chain, the chain's own items are counted, else those of all
                      chains.
     slow items       No thread is free for the chain, and none will be soon. There are three such
-                     cases: a thread finishes at most one of the chain's items within HORIZON_S;
-                     their duration is not known yet; or all threads that may run them have
-                     each been busy with one item for longer than HORIZON_S. A claimed item
-                     would wait here, where no other worker can run it.
+                     cases: on average, a thread finishes at most one of the chain's items
+                     within HORIZON_S; their duration is not known yet; or all threads that
+                     may run them have each been busy with one item for longer than HORIZON_S.
+                     A claimed item would wait here, where no other worker can run it.
     little room      The worker is at work, and its free slots are fewer than that number and fewer
                      than CLAIM_MIN.
 

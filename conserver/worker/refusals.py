@@ -55,8 +55,8 @@ def refusal(claimed: Claimed, max_deliveries: int, payload_bytes: int) -> ChainO
 def _poison(claimed: Claimed) -> ChainOutcome:
     """The outcome of an item with `max_deliveries` counted deaths.
 
-    The text says how the last worker died. It also says that nothing else is to blame, because only
-    deaths are counted that no other item can have caused (supervisor/death.py).
+    The text says how the last worker died. It also says that nothing else is to blame: a death is
+    counted only if no other item can have caused it (supervisor/death.py).
     """
     times = f"{claimed.deaths} time{'' if claimed.deaths == 1 else 's'}"
     error, note = f"its worker died {times} with nothing else to blame", claimed.last_death
