@@ -494,3 +494,15 @@ def test_what_openais_clients_call_and_is_not_there_says_what_there_is(
 def test_not_a_form(submit: httpx.Client) -> None:
     answer = submit.post("/v1/audio/transcriptions", json={"file": "x"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "form")
+
+
+@pytest.mark.parametrize("route", ["audio/transcriptions", "jobs"])
+def test_a_form_in_any_spelling(submit: httpx.Client, worker: Worker, route: str) -> None:
+    named = b'--B\r\nContent-Disposition: form-data; name="list"\r\n\r\ncalls\r\n'
+    file = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    answer = submit.post(
+        f"/v1/{route}",
+        content=named + file + SOUND + b"\r\n--B--\r\n",
+        headers={"Content-Type": "Multipart/Form-Data; boundary=B"},
+    )
+    assert answer.is_success, answer.text

@@ -74,7 +74,7 @@ async def translations(
 
 async def _answer(request: Request, token: Token, *, translate: bool) -> Response:
     context = context_of(request)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ProblemError(400, "send a form: multipart/form-data with `file` and `model`", "form")
 
     def look(form: Form) -> None:

@@ -83,7 +83,7 @@ async def hand_in(request: Request, token: Token, usual: str = "") -> Response:
             names none. "": the request must name a list, and may submit anything.
     """
     context = context_of(request)
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await _hand_in_form(request, context, token, usual)
     limit = context.settings.max_document_bytes + bodies.JSON_BYTES_MAX
     raw = await bodies.whole(request, limit)

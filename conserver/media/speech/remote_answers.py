@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -34,9 +34,11 @@ class _Part(BaseModel):
 
 
 class _Word(_Part):
+    """A word. whisperX gives no times to a word that it cannot align, such as a number."""
+
     word: str
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
+    start: float | None = Field(default=None, ge=0)
+    end: float | None = Field(default=None, ge=0)
     probability: float | None = None
 
 
@@ -131,15 +133,17 @@ def read(content: bytes, url: str) -> Said:
     quiet = [one for one in segments if one.silent]
     heard = "".join(_spaced(one.text) for one in spoken) if quiet else answer.text
     text = heard.strip()
-    words = answer.words or [word for one in spoken for word in one.words or ()]
-    words = [one for one in words if not any(_within(one, part) for part in quiet)]
     sure = [math.exp(min(one.avg_logprob, 0)) for one in spoken if one.avg_logprob is not None]
     usual = sum(sure) / len(sure) if sure else 1.0
+    words = list(_timed(answer.words or (), 0.0, usual)) or [
+        word for one in spoken for word in _timed(one.words or (), one.start, usual)
+    ]
+    words = [one for one in words if not any(_within(one, part) for part in quiet)]
     return Said(
         text=text,
         language=code_of(answer.language) if text else None,
         parts=tuple(_part(one) for one in spoken if one.text.strip()),
-        words=tuple(_with_spaces(text, words, usual)) if text and words else (),
+        words=tuple(_with_spaces(text, words)) if text and words else (),
         scored=bool(sure) or not text,
     )
 
@@ -190,8 +194,25 @@ def _moved(part: Segment, start_s: float, end_s: float) -> Segment:
     )
 
 
-def _within(word: _Word, segment: _Segment) -> bool:
-    return segment.start <= (word.start + word.end) / 2 <= segment.end
+def _timed(words: Sequence[_Word], at_s: float, usual: float) -> Iterator[WindowWord]:
+    """The words, as the server spells them. A word without times is where the word before it ends.
+    If no word has times, there are none.
+
+    Args:
+        at_s: where the first word is if it has no times.
+        usual: the confidence of a word without one.
+    """
+    if all(word.start is None for word in words):
+        return
+    for word in words:
+        start_s = at_s if word.start is None else word.start
+        at_s = max(start_s, start_s if word.end is None else word.end)
+        sure = usual if word.probability is None else min(max(word.probability, 0.0), 1.0)
+        yield WindowWord(start_s, at_s, word.word, round(sure, 4))
+
+
+def _within(word: WindowWord, segment: _Segment) -> bool:
+    return segment.start <= (word.start_s + word.end_s) / 2 <= segment.end
 
 
 def _spaced(text: str) -> str:
@@ -202,15 +223,14 @@ def _mean(numbers: Sequence[float], otherwise: float) -> float:
     return sum(numbers) / len(numbers) if numbers else otherwise
 
 
-def _with_spaces(text: str, words: Sequence[_Word], usual: float) -> Iterator[WindowWord]:
+def _with_spaces(text: str, words: Sequence[WindowWord]) -> Iterator[WindowWord]:
     """The words with their punctuation and the white space before them, taken from the text.
 
     Servers omit both in words. If the words are not all found in the text, in order, each word gets
     one space.
     """
-    for word, shown in zip(words, _cut(text, [one.word.strip() for one in words]), strict=True):
-        sure = usual if word.probability is None else min(max(word.probability, 0.0), 1.0)
-        yield WindowWord(word.start, max(word.start, word.end), shown, round(sure, 4))
+    for word, shown in zip(words, _cut(text, [one.text.strip() for one in words]), strict=True):
+        yield replace(word, text=shown)
 
 
 def _cut(text: str, words: Sequence[str]) -> list[str]:

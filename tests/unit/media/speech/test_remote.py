@@ -129,6 +129,8 @@ def test_words_get_their_spaces_and_punctuation_back_and_make_sentences() -> Non
     [
         ({"text": "Hello."}, [(0.0, 3.0, "Hello.")], True),
         ({**HELLO, "words": None}, [(0.0, 1.2, "Hello, world!"), (1.4, 2.3, "Good bye.")], False),
+        ({**HELLO, "words": [{"word": "Hello,"}]},
+         [(0.0, 1.2, "Hello, world!"), (1.4, 2.3, "Good bye.")], False),
         ({"text": " "}, [], False),
         ({"text": "", "segments": [], "words": [], "language": None}, [], False),
         ({**HELLO, "words": [{"word": "other", "start": 1, "end": 2}]},
@@ -136,7 +138,7 @@ def test_words_get_their_spaces_and_punctuation_back_and_make_sentences() -> Non
         ({"text": "Hi", "segments": [{"text": "Hi", "start": 7, "end": 5}]},
          [(3.0, 3.0, "Hi")], True),
     ],
-    ids=["text", "segments", "blank", "empty", "other words", "odd times"],
+    ids=["text", "segments", "no times", "blank", "empty", "other words", "odd times"],
 )  # fmt: skip
 def test_what_a_server_leaves_out_is_done_without(
     said: dict[str, Any], segments: list[tuple[float, float, str]], *, warns: bool
@@ -160,6 +162,23 @@ def test_words_within_segments_are_read_too() -> None:
         ("Hello,", 0.9),
         (" world!", 0.8),
     ]
+
+
+def test_words_without_times_follow_the_word_before() -> None:
+    """As whisperX leaves out the times of what it cannot align."""
+    words = [
+        {"word": "In", "start": None, "end": None},
+        {"word": "May", "start": 0.4, "end": 0.6},
+        {"word": "2014,"},
+        {"word": "yes.", "start": 1.0, "end": 1.2},
+    ]
+    said = {"text": "In May 2014, yes.", "words": words}
+    with Standin(answering(said)) as server:
+        (segment,) = hear(server).channels[0].segments
+    assert segment.text == "In May 2014, yes."
+    assert [(word.text.strip(), round(word.end_s - word.start_s, 2)) for word in segment.words] == [
+        ("In", 0.0), ("May", 0.2), ("2014,", 0.0), ("yes.", 0.2),
+    ]  # fmt: skip
 
 
 def test_text_of_silence_is_left_out() -> None:
@@ -237,7 +256,7 @@ def test_whose_fault_an_answer_is(
         (b"[]", "no transcription"),
         (b"{}", "no transcription: text: Field required"),
         (b'{"text": null}', "no transcription: text"),
-        (b'{"text": "a", "words": [{"word": "a"}]}', r"words\.0\.start"),
+        (b'{"text": "a", "words": [{"word": "a", "start": "x"}]}', r"words\.0\.start"),
         (b'{"text": "a", "segments": [{"start": -1, "end": 2}]}', r"segments\.0\.start"),
     ],
 )
