@@ -236,10 +236,10 @@ def _for_people(details: dict[str, Any]) -> dict[str, Any]:
     shown = {name: details[name] for name in _FIRST if name in details}
     shown |= {name: value for name, value in details.items() if name not in _LAST}
     shown |= {name: details[name] for name in _LAST if name in details}
-    at_ms = shown.pop("time_ms", None)
-    if at_ms is not None:
-        at = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        shown = {"died": f"{at}, {age_text(max(time.time() - at_ms / 1000, 0.0))} ago", **shown}
+    at_s = shown.pop("died_at")
+    if at_s is not None:
+        at = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        shown = {"died": f"{at}, {age_text(max(time.time() - at_s, 0.0))} ago", **shown}
     return shown
 
 
@@ -258,5 +258,5 @@ def _none(client: Client, wanted: Filter, configured: Sequence[str]) -> str:
 
 
 def _age_of(letter: DeadLetter) -> str:
-    at_ms = letter.why.get("time_ms")
-    return "" if at_ms is None else age_text(max(time.time() - at_ms / 1000, 0.0))
+    at_s = dead_letters.died_at(letter.why)
+    return "" if at_s is None else age_text(max(time.time() - at_s, 0.0))

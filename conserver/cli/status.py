@@ -133,7 +133,7 @@ _WORKER_COLUMNS = (
 
 def _rows(host: Host) -> list[tuple[object, ...]]:
     state: object = host.state
-    if not host.beat_at_s:
+    if not host.beat_at:
         state = Marked("has not beaten yet", "warning")
     elif not host.beats:
         state = Marked(f"silent for {age_text(host.beat_age_s)}", "bad")

@@ -98,7 +98,7 @@ def list_(file: TokensFile = "", json: AsJson = False) -> int:
                 "name": one.name,
                 "roles": one.roles,
                 "lists": one.lists,
-                "created_at": _at(one),
+                "created_at": one.created_at or None,
                 "jobs_at_once": one.jobs_at_once or None,
                 "jobs_per_minute": one.jobs_per_minute or None,
                 "bytes_per_day": one.bytes_per_day or None,

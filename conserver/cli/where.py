@@ -35,7 +35,7 @@ def where(uuid: Uuid, config: ConfigFile = "", json: AsJson = False) -> int:
     with redis_client(found) as client:
         known = story.read(client, lists.names(client, configured), uuid)
         cancelled = audit.latest_cancel(client, uuid)
-    output.value(asdict(known) | {"cancelled": asdict(cancelled) if cancelled else None})
+    output.value(story.as_data(known) | {"cancelled": asdict(cancelled) if cancelled else None})
     rows = [
         (
             one.list,

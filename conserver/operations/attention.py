@@ -85,11 +85,11 @@ def _hosts(found: Overview) -> Iterator[Finding]:
             "that runs takes nothing",
         )
     for host in found.hosts:
-        if not host.beats and host.beat_at_s:  # a host without a first beat is starting
+        if not host.beats and host.beat_at:  # a host without a first beat is starting
             ago = for_how_long(host.beat_age_s)
             text = f"has not been heard of for {ago}; another host returns its items"
             advice = "look at that machine, and at its way to Redis"
-            yield Finding("critical", f"Host {host.name}", text, "", host.beat_at_s, advice)
+            yield Finding("critical", f"Host {host.name}", text, "", host.beat_at, advice)
         reload = host.supervisor.get("reload") or {}
         if host.beats and reload.get("refused"):
             ago = for_how_long(found.at - reload["at"])

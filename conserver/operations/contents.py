@@ -30,7 +30,7 @@ class Content:
         error: of the latest unsuccessful run; "" for none.
         due_at: when a parked item is due, in Unix seconds; 0 for other items.
         cause: what a parked item waits for, see parked.Cause; "" for other items.
-        size: of the element, in bytes.
+        size_bytes: of the element.
     """
 
     uuid: str
@@ -42,7 +42,7 @@ class Content:
     error: str
     due_at: float
     cause: str
-    size: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +114,5 @@ def _content(element: bytes, where: Where, due_at: float = 0.0) -> Content:
         error=progress.error,
         due_at=due_at,
         cause=cause_of(element) if where == "parked" else "",
-        size=len(element),
+        size_bytes=len(element),
     )

@@ -26,8 +26,8 @@ from conserver.telemetry.redact import redact_text, redact_texts
 
 __all__ = [
     "REASONS", "DeadLetter", "Filter", "Kind", "Listing", "count", "described", "details",
-    "error_of", "listing", "names_of", "newest", "parse_age", "scan", "select", "summary",
-    "unknown_names", "uuids", "where_of",
+    "died_at", "error_of", "listing", "names_of", "newest", "parse_age", "scan", "select",
+    "summary", "unknown_names", "uuids", "where_of",
 ]  # fmt: skip
 
 REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized")
@@ -149,6 +149,12 @@ def error_of(why: Mapping[str, Any]) -> str:
     return with_type(str(why.get("type", "")), lines[0] if lines else "")
 
 
+def died_at(why: Mapping[str, Any]) -> float | None:
+    """When the item became a dead letter, in seconds since 1970; None if unknown."""
+    time_ms = why.get("time_ms")
+    return time_ms / 1000 if isinstance(time_ms, int | float) else None
+
+
 def described(letter: DeadLetter) -> str:
     """The letter's reason, its link or storage, and its error, in one line."""
     why = letter.why
@@ -157,14 +163,14 @@ def described(letter: DeadLetter) -> str:
 
 
 def summary(letter: DeadLetter) -> dict[str, Any]:
-    """The list and uuid of a letter, and its reason with all fields except the traceback."""
-    why = {name: value for name, value in letter.why.items() if name != "traceback"}
+    """The list and uuid of a letter, its time, and its reason with all fields but the traceback."""
+    why = {name: value for name, value in _why(letter).items() if name != "traceback"}
     return {"list": letter.list, **why, "uuid": letter.name}
 
 
 def details(letter: DeadLetter) -> dict[str, Any]:
     """All fields of a letter, with the traceback and the item's progress; without secrets."""
-    why: Any = redact_texts(letter.why)
+    why: Any = redact_texts(_why(letter))
     return {
         **why,
         "list": letter.list,
@@ -173,6 +179,12 @@ def details(letter: DeadLetter) -> dict[str, Any]:
         "storages_owed": letter.progress.owed,
         "payload_bytes": len(letter.payload),
     }
+
+
+def _why(letter: DeadLetter) -> dict[str, Any]:
+    """The reason of a letter as it is told: `died_at` replaces `time_ms`."""
+    why = {name: value for name, value in letter.why.items() if name != "time_ms"}
+    return {**why, "died_at": died_at(letter.why)}
 
 
 def select(client: Client, wanted: Filter) -> Iterator[DeadLetter]:

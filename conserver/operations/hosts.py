@@ -26,7 +26,7 @@ class Host:
 
     Attributes:
         started_at: seconds since the epoch, by the host's clock.
-        beat_at_s: time of the last beat, in seconds since the epoch by Redis's clock.
+        beat_at: time of the last beat, in seconds since the epoch by Redis's clock.
         lease_s: the host counts as dead if its last beat is older than this.
         storages: the storages that its chains write to.
         egress: the lists to which its chains push the uuids of finished items.
@@ -48,7 +48,7 @@ class Host:
     pid: int
     state: str
     started_at: float
-    beat_at_s: float
+    beat_at: float
     beat_age_s: float
     lease_s: float
     lists: list[str]
@@ -199,7 +199,7 @@ class Throughput:
     def _add(self, host: Host) -> None:
         first = host.id not in self._totals
         seen = self._totals.setdefault(host.id, deque())
-        if seen and seen[-1][0] == host.beat_at_s:
+        if seen and seen[-1][0] == host.beat_at:
             return
         total = seen[-1][1] if seen else 0
         for process in _processes(host, self._counted):
@@ -208,7 +208,7 @@ class Throughput:
             if not first:
                 total += max(done - self._counts.get(key, 0), 0)
             self._counts[key] = done
-        seen.append((host.beat_at_s, total))
+        seen.append((host.beat_at, total))
         while len(seen) > 2 and seen[-1][0] - seen[0][0] > _RATE_WINDOW_S:
             seen.popleft()
 
@@ -230,7 +230,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         pid=int(fields.get("pid", 0)),
         state=fields.get("state", "starting"),
         started_at=float(fields.get("started_at", now_s)),
-        beat_at_s=beat_ms / 1000,
+        beat_at=beat_ms / 1000,
         beat_age_s=max(now_s - beat_ms / 1000, 0.0),
         lease_s=float(fields.get("lease_s", 30)),
         lists=orjson.loads(fields.get("lists", "[]")),

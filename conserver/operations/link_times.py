@@ -67,13 +67,13 @@ class LinkTimes:
     def _add(self, host: Host) -> deque[tuple[float, _Sums]]:
         """Add the sums of a host's last beat. Returns its sums in the window, the latest last."""
         told = self._told.setdefault(host.id, deque([(host.started_at, {})]))
-        if told[-1][0] < host.beat_at_s:
+        if told[-1][0] < host.beat_at:
             sums: _Sums = {
                 (chain, link): (float(runs), float(seconds))
                 for chain, links in host.links.items()
                 for link, (runs, seconds) in links.items()
             }
-            told.append((host.beat_at_s, sums))
-        while len(told) > 2 and told[1][0] <= host.beat_at_s - WINDOW_S:
+            told.append((host.beat_at, sums))
+        while len(told) > 2 and told[1][0] <= host.beat_at - WINDOW_S:
             told.popleft()
         return told

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from conserver.operations import dead_letters, hosts, items, jobs
 from conserver.operations.connection import Client
@@ -14,7 +15,7 @@ from conserver.queue.jobs import Job
 from conserver.queue.record import AGAIN, THROTTLED, Progress, parse
 from conserver.queue.stories import Attempt, Event
 
-__all__ = ["Attempt", "Event", "Place", "Story", "read"]
+__all__ = ["Attempt", "Event", "Place", "Story", "as_data", "read"]
 
 JOBS_LOOKED_AT = 1000
 """How many of the newest jobs are searched for jobs of the vCon."""
@@ -70,6 +71,14 @@ class Story:
     jobs: Sequence[Job] = ()
     attempts: Sequence[Attempt] = ()
     hosts: Mapping[str, str] = field(default_factory=dict)
+
+
+def as_data(one: Story) -> dict[str, Any]:
+    """A story as data for the output of commands: times are seconds since 1970."""
+    found = asdict(one)
+    for attempt in found["attempts"]:
+        attempt["claimed_at"] = attempt.pop("claimed_ms") / 1000
+    return found
 
 
 def read(client: Client, names: Iterable[str], uuid: str, job: str = "") -> Story:

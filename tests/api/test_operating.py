@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from conserver.queue import keys
+from tests import operators
 from tests.api.conftest import Api, submitted
 from tests.helpers import eventually
 from tests.operators import beat
@@ -267,6 +268,21 @@ def test_status_and_hosts(clients: Clients, worker: Consumer) -> None:
     assert [one["name"] for one in status["lists"]][:2] == ["urgent", "calls"]
     assert [host["id"] for host in status["hosts"]] == ["h1"]
     assert read.get("/v1/hosts").json()[0]["state"] == "starting"
+
+
+def test_times_are_iso_8601(clients: Clients, queue: Queue) -> None:
+    read = clients("read")
+    beat(queue.client, name="box")
+    workers = orjson.dumps([{"slot": 1, "started_at": 1.5, "ended_at": 0.0}])
+    queue.client.hset(keys.host("h1"), "workers", workers)
+    [host] = read.get("/v1/hosts").json()
+    [shown] = read.get("/v1/workers").json()["workers"]
+    for worker in (*host["workers"], shown):
+        assert (worker["started_at"], worker["ended_at"]) == ("1970-01-01T00:00:01.500Z", None)
+    queue.client.rpush("inbox", "u-1")
+    operators.Consumer(queue.client).dead_letter(reason="failed", time_ms=1500)
+    [letter] = read.get("/v1/dead-letters/u-1").json()["dead_letters"]
+    assert letter["died_at"] == "1970-01-01T00:00:01.500Z"
 
 
 @pytest.mark.parametrize("path", ["/v1/status", "/v1/hosts", "/v1/workers"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,20 @@ def test_a_command_gives_these_keys(
     assert isinstance(found, list) == many
     shown = found[0] if many else found
     assert set(shown) == set(expected or orjson.loads(vcon("u-kept")))
+    if expected:
+        assert all(one is None or isinstance(one, int | float) for one in times(found))
+
+
+def times(value: Any) -> Iterator[Any]:
+    """The values that are times, by their keys."""
+    if isinstance(value, list):
+        for one in value:
+            yield from times(one)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            if name in ("at", "since") or name.endswith(("_at", "_since")):
+                yield one
+            yield from times(one)
 
 
 def test_the_table_has_every_command_with_json() -> None:

@@ -13,7 +13,7 @@ from conserver.http.api import submitting
 from conserver.http.api.auth import requires
 from conserver.http.api.context import Context, context_of
 from conserver.http.api.problems import ProblemError
-from conserver.http.api.shapes import iso
+from conserver.http.api.shapes import iso_or_none, with_iso
 from conserver.operations import dead_letters
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import DeadLetter, Filter
@@ -140,12 +140,12 @@ def show(
         found = list(dead_letters.select(client, meant))
     if not found:
         raise ProblemError(404, "it is no dead letter", "not-dead")
-    return DeadLetterDetails(dead_letters=[dead_letters.details(letter) for letter in found])
+    shown = [with_iso(dead_letters.details(letter)) for letter in found]
+    return DeadLetterDetails(dead_letters=shown)
 
 
 def _view(letter: DeadLetter) -> DeadLetterView:
     why = letter.why
-    died_ms = why.get("time_ms")
     attempts = why.get("attempts")
     return DeadLetterView(
         uuid=letter.name,
@@ -154,5 +154,5 @@ def _view(letter: DeadLetter) -> DeadLetterView:
         where=dead_letters.where_of(why),
         error=dead_letters.error_of(why),
         attempts=attempts if isinstance(attempts, int) else 0,
-        died_at=iso(died_ms / 1000) if isinstance(died_ms, int | float) else None,
+        died_at=iso_or_none(dead_letters.died_at(why)),
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from conserver.http.api import submitting
 from conserver.http.api.auth import requires
 from conserver.http.api.context import Context, context_of
-from conserver.http.api.shapes import iso
+from conserver.http.api.shapes import iso_or_none
 from conserver.operations import lists, overview
 from conserver.operations.connection import Client
 from conserver.operations.hosts import Throughput
@@ -122,7 +122,7 @@ def view(state: ListState) -> ListView:
         dead=state.dead,
         oldest_age_s=state.oldest_age_s,
         paused=state.paused,
-        paused_since=iso(state.paused_since) if state.paused_since else None,
+        paused_since=iso_or_none(state.paused_since),
         paused_by=state.paused_by,
         served=state.served,
         waits=told,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from conserver.http.api.auth import requires
 from conserver.http.api.context import context_of
-from conserver.http.api.shapes import iso
+from conserver.http.api.shapes import iso_or_none
 from conserver.operations import reload as operation
 from conserver.operations.reload import Answer
 from conserver.operations.tokens import Token
@@ -69,7 +69,7 @@ def _view(made: str, found: list[Answer]) -> Reload:
             id=one.id,
             name=one.name,
             status=one.status,
-            at=iso(one.at) if one.at else None,
+            at=iso_or_none(one.at),
             reason=one.reason,
         )
         for one in found

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
+from conserver.http.api.shapes import iso_or_none, with_iso
 from conserver.operations import schedules
 from conserver.operations.schedules import Schedule
 from conserver.operations.tokens import Token
@@ -26,7 +27,7 @@ _RUNS: dict[int | str, dict[str, Any]] = {
 
 
 class ScheduleView(BaseModel):
-    """One schedule. Times are seconds since 1970; 0 means none."""
+    """One schedule. Null: no such time."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -37,17 +38,17 @@ class ScheduleView(BaseModel):
                 "enabled": True,
                 "action": "push",
                 "does": "pushes 1 payload on reports",
-                "next_at": 1790128800.0,
-                "fired_at": 1790042400.0,
+                "next_at": "2026-11-30T01:00:00.000Z",
+                "fired_at": "2026-11-29T01:00:00.000Z",
                 "paused": False,
                 "run": "",
                 "host": "",
                 "trouble": "",
                 "wanted": False,
                 "passed": "",
-                "passed_at": 0.0,
-                "last_at": 1790042400.2,
-                "last_time": 1790042400.0,
+                "passed_at": None,
+                "last_at": "2026-11-29T01:00:00.200Z",
+                "last_time": "2026-11-29T01:00:00.000Z",
                 "last_result": {"done": 1},
             }
         }
@@ -59,22 +60,23 @@ class ScheduleView(BaseModel):
     enabled: bool
     action: str
     does: str = Field(description="The action in words.")
-    next_at: float
-    fired_at: float
+    next_at: str | None
+    fired_at: str | None
     paused: bool
     run: str = Field(description='The id of the present run; "" for none.')
     host: str = Field(description="The host of the present run.")
     trouble: str = Field(description="What the run waits for.")
     wanted: bool = Field(description="A run was requested and has not begun.")
     passed: str = Field(description="Why the last skipped time was skipped: busy, paused, missed.")
-    passed_at: float
-    last_at: float = Field(description="When the last run ended.")
-    last_time: float = Field(description="The scheduled time of the last run.")
+    passed_at: str | None
+    last_at: str | None = Field(description="When the last run ended.")
+    last_time: str | None = Field(description="The scheduled time of the last run.")
     last_result: dict[str, Any] | None
 
 
 def _view(one: Schedule) -> ScheduleView:
-    return ScheduleView(**schedules.as_data(one))
+    told = with_iso(schedules.as_data(one))
+    return ScheduleView(**told | {"last_time": iso_or_none(one.state.last_time)})
 
 
 def _unrestricted(token: Token) -> str:

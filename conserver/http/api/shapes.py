@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,23 @@ def iso(at_s: float) -> str:
     """A moment as ISO 8601 in UTC, to the millisecond, up to the end of the year 9999."""
     at_s = min(at_s, _LAST_S)
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def iso_or_none(at_s: float | None) -> str | None:
+    """A moment as `iso` writes it; None for 0 or None, which mean none or unknown."""
+    return iso(at_s) if at_s else None
+
+
+def with_iso(found: Mapping[str, Any]) -> dict[str, Any]:
+    """`found`, with `iso_or_none` of each number whose key ends in `_at`."""
+    return {
+        name: iso_or_none(value) if name.endswith("_at") and _is_number(value) else value
+        for name, value in found.items()
+    }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 class Progress(BaseModel):
@@ -126,7 +144,7 @@ def job_view(job: Job, base: str) -> JobView:
         updated_at=iso(job.updated_at),
         start_time=iso(job.created_at),
         elapsed_time=round(max(until_s - job.created_at, 0.0), 3),
-        retry_at=iso(job.retry_at) if job.retry_at else None,
+        retry_at=iso_or_none(job.retry_at),
         waits_for=error if job.status == "waiting" and error else None,
         error=_error(error) if failed else None,
         notification=_notification(job),

@@ -12,7 +12,7 @@ from conserver.http.api import lists, submitting
 from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
 from conserver.http.api.lists import ListView
-from conserver.http.api.shapes import iso
+from conserver.http.api.shapes import iso, iso_or_none, with_iso
 from conserver.http.api.visible import visible
 from conserver.operations import attention, audit, items, overview
 from conserver.operations import hosts as operations
@@ -123,7 +123,7 @@ class AuditView(BaseModel):
 
 
 def _host(host: Host) -> HostView:
-    workers: Any = redact_texts(host.workers)
+    workers: Any = redact_texts([with_iso(worker) for worker in host.workers])
     return HostView(
         id=host.id,
         name=host.name,
@@ -135,17 +135,20 @@ def _host(host: Host) -> HostView:
         lists=host.lists,
         storages=host.storages,
         workers=workers,
-        transcribers=host.transcribers,
-        page_readers=host.page_readers,
+        transcribers=[with_iso(one) for one in host.transcribers],
+        page_readers=[with_iso(one) for one in host.page_readers],
         beats=host.beats,
         consumes=host.consumes,
     )
 
 
 def _breaker(one: operations.Breaker) -> Breaker:
-    since = iso(one.since) if one.since else None
     return Breaker(
-        storage=one.storage, open=one.open, workers=one.workers, since=since, reason=one.reason
+        storage=one.storage,
+        open=one.open,
+        workers=one.workers,
+        since=iso_or_none(one.since),
+        reason=one.reason,
     )
 
 
@@ -205,7 +208,7 @@ def workers(request: Request, token: Annotated[Token, Depends(requires("read"))]
         if count is not None  # None: the key has the wrong type.
     ]
     texts: Any = redact_texts(
-        [{"host": host.name, **worker} for host in living for worker in host.workers]
+        [{"host": host.name, **with_iso(worker)} for host in living for worker in host.workers]
     )
     return Workers(
         queue_size=sum(waiting),

@@ -124,7 +124,6 @@ def _age(text: str) -> float | None:
 
 def _shown(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
     why = letter.why
-    died_ms = why.get("time_ms")
     return {
         "uuid": letter.name,
         "list": letter.list,
@@ -132,14 +131,14 @@ def _shown(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
         "where": dead_letters.where_of(why),
         "error": dead_letters.error_of(why),
         "attempts": why.get("attempts"),
-        "died_at": died_ms / 1000 if isinstance(died_ms, int | float) else None,
+        "died_at": dead_letters.died_at(why),
     }
 
 
 def _details(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
     """A dead letter as the page shows it, with its traceback."""
     told = dead_letters.details(letter)
-    known = {"reason", "list", "uuid", "error", "traceback", "time_ms", "links_done"}
+    known = {"reason", "list", "uuid", "error", "traceback", "died_at", "links_done"}
     known |= {"storages_owed", "attempts", "payload_bytes", "link", "storage"}
     rest = {name: value for name, value in told.items() if name not in known}
     texts = {name: told.get(name, "") for name in ("error", "traceback")}

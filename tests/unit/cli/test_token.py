@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_a_token_is_made_listed_and_revoked(file: str, capsys: pytest.CaptureFix
     assert run_cli(["token", "list", "--json", "--file", file]) == 0
     [shown] = json.loads(capsys.readouterr().out)
     assert (shown["name"], shown["roles"], shown["lists"]) == ("ann", ["submit"], ["calls"])
+    assert shown["created_at"] == pytest.approx(time.time(), abs=600)
     assert text not in str(shown)
     assert run_cli(["token", "revoke", "ann", "--file", file]) == 0
     assert run_cli(["token", "revoke", "ann", "--file", file]) == 1

@@ -26,7 +26,7 @@ FINE = ListState("calls", 0, 0, 0, 0, 0, 0.0, False, None, True, None)
 def a_host(**fields: Any) -> Host:
     known: dict[str, Any] = {
         "id": "h", "name": "box", "version": "1", "pid": 1, "state": "running",
-        "started_at": NOW_S, "beat_at_s": NOW_S, "beat_age_s": 1.0, "lease_s": 30.0,
+        "started_at": NOW_S, "beat_at": NOW_S, "beat_age_s": 1.0, "lease_s": 30.0,
         "lists": ["calls"], "storages": ["pg"], "workers": [{"slot": 1, "state": "idle"}],
     }  # fmt: skip
     return Host(**{**known, **fields})
@@ -106,7 +106,7 @@ def test_hosts() -> None:
     assert texts(attention(overview(FINE, hosts=[]))) == [
         "warning: No host works: none is running; nothing waits"
     ]
-    silent = a_host(beat_age_s=50.0, beat_at_s=NOW_S - 50)
+    silent = a_host(beat_age_s=50.0, beat_at=NOW_S - 50)
     found = texts(attention(overview(FINE, hosts=[silent, a_host(id="i")])))
     assert found == [
         "critical: Host box has not been heard of for 50 s; another host returns its items"
@@ -180,7 +180,7 @@ def test_each_finding_says_what_to_do() -> None:
     away = [Breaker("pg", 2, 2, NOW_S - 720)]
     bad = replace(FINE, queued=1, dead=1, suspects=1, parked=9, returned=None, oldest_age_s=9e9)
     keeps_ending = {"slot": 2, "state": "waiting", "restarts": 7}
-    silent = a_host(id="i", beat_age_s=50.0, beat_at_s=NOW_S - 50)
+    silent = a_host(id="i", beat_age_s=50.0, beat_at=NOW_S - 50)
     host = a_host(
         workers=[keeps_ending, in_link(1, 9000)],
         supervisor={"reload": {"at": NOW_S, "refused": "no"}},

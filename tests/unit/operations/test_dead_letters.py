@@ -21,6 +21,7 @@ from conserver.operations.dead_letters import (
     newest,
     parse_age,
     select,
+    summary,
     unknown_names,
 )
 from conserver.operations.error_kinds import kind_of
@@ -211,12 +212,20 @@ def test_names_that_nothing_has(server: Any) -> None:
 
 
 def test_what_is_told_of_a_letter_has_no_secrets() -> None:
-    why = {"error": "no redis://u:pa55@h\nhere", "traceback": "redis://u:pa55@h", "attempts": 2}
+    why = {
+        "error": "no redis://u:pa55@h\nhere",
+        "traceback": "redis://u:pa55@h",
+        "attempts": 2,
+        "time_ms": 1500,
+    }
     letter = DeadLetter("l", b"u1", b"m", why)
     assert error_of(why) == "no redis://u:***@h"
     told = details(letter)
     assert (told["traceback"], told["attempts"]) == ("redis://u:***@h", 2)
     assert "pa55" not in str(told)
+    for shown in (told, summary(letter)):
+        assert (shown["died_at"], "time_ms" in shown) == (1.5, False)
+    assert summary(DeadLetter("l", b"u1", b"m", {}))["died_at"] is None
 
 
 def test_a_name_that_is_a_uuid_costs_no_pattern_of_its_own() -> None:

@@ -16,7 +16,7 @@ def host(at_s: float, runs: float, seconds: float, name: str = "h", **fields: An
     """A host that has told so at START_S + at_s."""
     known: dict[str, Any] = {
         "id": name, "name": name, "version": "1", "pid": 1, "state": "running",
-        "started_at": START_S, "beat_at_s": START_S + at_s, "beat_age_s": 1.0, "lease_s": 30.0,
+        "started_at": START_S, "beat_at": START_S + at_s, "beat_age_s": 1.0, "lease_s": 30.0,
         "lists": [], "storages": [], "workers": [],
         "links": {"calls": {"crm": [runs, seconds]}},
     }  # fmt: skip

@@ -44,6 +44,8 @@ def test_while_it_waits_and_runs_and_when_it_has_ended(redis_url: str) -> None:
     assert [job.status for job in ended.jobs] == ["completed"]
     [attempt] = ended.attempts
     assert [event.kind for event in attempt.events] == ["checkpoint", "link", "link", "completed"]
+    [told] = story.as_data(ended)["attempts"]
+    assert (told["claimed_at"], "claimed_ms" in told) == (attempt.claimed_ms / 1000, False)
 
 
 @pytest.mark.parametrize(

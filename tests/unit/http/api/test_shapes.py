@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conserver.http.api.shapes import job_view
+from conserver.http.api.shapes import job_view, with_iso
 from conserver.queue.jobs import Job
 
 
@@ -35,3 +35,15 @@ def test_how_far_a_job_is_in_words(members: dict[str, Any], words: str) -> None:
     view = job_view(job, "")
     assert view.progress_text == words
     assert "hello" not in view.model_dump_json()
+
+
+def test_times_are_texts() -> None:
+    """A text stays as it is, and 0 means that there is no such time."""
+    found = {"started_at": 1.5, "ended_at": 0.0, "died_at": None, "made_at": "then", "pid": 7}
+    assert with_iso(found) == {
+        "started_at": "1970-01-01T00:00:01.500Z",
+        "ended_at": None,
+        "died_at": None,
+        "made_at": "then",
+        "pid": 7,
+    }
