@@ -23,7 +23,7 @@ COMMANDS = {
     "api": "Serve the HTTP API and the dashboard alone, until SIGTERM.",
     "check": "Check settings, configuration, links and storages.",
     "settings": "List every setting with its value and meaning.",
-    "health": "Tell by the exit code whether this host takes items.",
+    "health": "Tell whether a host of this machine takes items.",
     "status": "Show lists, hosts, workers, storages, and what is wrong.",
     "doctor": "Examine Redis (persistence, rights, clock) and plugins.",
     "forget": "Make room in Redis: delete documents before they expire.",

@@ -1,4 +1,4 @@
-"""`conserver health`: tells by the exit code whether this host takes items.
+"""`conserver health`: tells whether a host of this machine takes items, also by the exit code.
 
 probe.py does the work. `__main__` calls it without this module if there are no options.
 """
@@ -14,5 +14,8 @@ app = typer_app()
 
 @app.command()
 def health(json: AsJson = False) -> int:
-    """Tell by the exit code whether this host takes items."""
+    """Tell whether a host of this machine takes items.
+
+    The exit code is 0 if one does, 1 if none does.
+    """
     return probe.health(Output(as_json=json))

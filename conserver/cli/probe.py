@@ -1,4 +1,4 @@
-"""The work of `conserver health`: tells by the exit code whether this machine consumes.
+"""The work of `conserver health`: tells whether a host of this machine takes items.
 
 Docker Compose and Kubernetes run it every few seconds, so it imports neither Typer nor Rich.
 """
@@ -17,7 +17,7 @@ _TIMEOUT_S = 2.0
 
 
 def health(output: Output) -> int:
-    """Returns 0 if this machine consumes, 1 if not, 69 if Redis cannot be asked."""
+    """Returns 0 if a host of this machine takes items, 1 if not, 69 if Redis cannot be asked."""
     with redis_client(load_settings(), _TIMEOUT_S) as client:
         found = hosts.health(client, socket.gethostname())
     output.value(asdict(found))

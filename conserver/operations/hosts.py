@@ -1,7 +1,7 @@
 """Reads hosts and their workers from the status that heartbeats write (coordinator/host_status.py).
 
 From the same status it also finds which storages are away, how fast the hosts do items, and whether
-a machine consumes.
+a host of a machine takes items.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the machine `host` claims items; if not, `reason` says why."""
+    """Whether a host of the machine `host` takes items; if not, `reason` says why."""
 
     healthy: bool
     host: str
@@ -137,7 +137,7 @@ def breakers(hosts: Sequence[Host]) -> list[Breaker]:
 
 
 def health(client: Client, name: str) -> Health:
-    """Whether a host of the machine `name` claims items.
+    """Whether a host of the machine `name` takes items.
 
     A living supervisor is not enough, because all its workers may be waiting for their restart.
     """
