@@ -4,6 +4,8 @@ nor in anything that the worker leaves in Redis (record, dead letter, job, story
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +33,19 @@ def shown(logged: list[Any]) -> str:
     return "".join(renderer.render(line.pop("log_level"), line).decode() for line in logged)
 
 
+@contextmanager
+def hiding(redis_url: str, *args: Any, **parts: Any) -> Iterator[SteppedWorker]:
+    """A worker with one item. In the end Redis and the log show the error, but no secret."""
+    with capture_logs() as logged, SteppedWorker(redis_url, *args, **parts) as worker:
+        submit(worker.queue, "j1")
+        yield worker
+        worker.story_writer.flush()
+        kept = repr(worker.queue.everything())
+    for text in (kept, shown(logged)):
+        assert "refused: ***" in text
+        assert SECRET not in text
+
+
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize(
     "error",
@@ -44,18 +59,8 @@ def test_what_a_link_raises(redis_url: str, error: Exception, checkpoint: bool) 
         raise error
 
     links = [replace(link("bad", run), options=OPTIONS)]
-    with (
-        capture_logs() as logged,
-        SteppedWorker(redis_url, {"main": {"retries": 0}}, links=links) as worker,
-    ):
-        submit(worker.queue, "j1")
+    with hiding(redis_url, {"main": {"retries": 0}}, links=links) as worker:
         worker.work()
-        worker.story_writer.flush()
-        kept = repr(worker.queue.everything())
-    written = shown(logged)
-    assert "refused: ***" in kept
-    assert "refused: ***" in written
-    assert SECRET not in kept + written
 
 
 class _Away:
@@ -74,16 +79,6 @@ class _Away:
 def test_what_a_storage_raises(redis_url: str) -> None:
     name = unique("away-")
     storage = LoadedStorage(name, "test", make=_Away, options=OPTIONS)  # type: ignore[arg-type]
-    with (
-        capture_logs() as logged,
-        SteppedWorker(redis_url, links=[link("a", tag)], storages=[storage]) as worker,
-    ):
-        submit(worker.queue, "j1")
+    with hiding(redis_url, links=[link("a", tag)], storages=[storage]) as worker:
         worker.run(worker.claim_one())
         worker.store()
-        worker.story_writer.flush()
-        kept = repr(worker.queue.everything())
-    written = shown(logged)
-    assert "refused: ***" in kept
-    assert "refused: ***" in written
-    assert SECRET not in kept + written
