@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
 
 from conserver.process.boot import Boot
 from conserver.queue.record import Claimed
 from conserver.telemetry import metrics
-from conserver.telemetry.cells import Cells, Counter
+from conserver.telemetry.cells import Cells
 from conserver.worker.inbox import LinkNumbers, StorageReport, WorkerInbox
 from conserver.worker.item import Item, OutcomeKind, Route
 from storage.contract import Rejected, Stored
 
 _ROUTE = attrgetter("route")
-_ENDS = {
-    OutcomeKind.FILTERED: "filtered",
-    OutcomeKind.CANCELLED: "cancelled",
-}
+_ENDS = (OutcomeKind.DONE, OutcomeKind.FILTERED, OutcomeKind.CANCELLED)
+"""The outcomes of settled items; metrics.OUTCOMES has their values."""
 _LINKS_OWN = {
     "audio_seconds": metrics.AUDIO_S,
     "transcription_seconds": metrics.TRANSCRIPTION_S,
@@ -97,18 +95,15 @@ class Meters:
         self._chains = {
             chain: _ChainMeters(cells, chain, took) for chain, took in numbers.took.items()
         }
-        self._claimed: dict[str, Counter] = {}
+        self._claimed = cache(partial(self._cells.counter, metrics.CLAIMED))
         self._storages = {name: _StorageMeters(cells, name) for name in storages}
-        self._own = cache(self._make_own)
+        self._own = cache(lambda name, *labels: self._cells.counter(_LINKS_OWN[name], *labels))
 
     def claimed(self, items: Sequence[Claimed]) -> None:
         """Count claimed items."""
         lists = [item.list for item in items]
         for name in set(lists):
-            counter = self._claimed.get(name)
-            if counter is None:
-                counter = self._claimed[name] = self._cells.counter(metrics.CLAIMED, name)
-            counter.add(lists.count(name))
+            self._claimed(name).add(lists.count(name))
 
     def ended(self, items: Sequence[Item]) -> None:
         """Count items that were settled just now."""
@@ -118,22 +113,18 @@ class Meters:
             chain.flush()
             chain.duration.observe_all([now_s - item.claimed_at_s for item in of_chain])
             kinds = [item.outcome.kind for item in of_chain if item.outcome is not None]
-            done = kinds.count(OutcomeKind.DONE)
-            chain.ends["done"].add(done)
-            if done < len(kinds):
-                for kind in kinds:
-                    if kind is not OutcomeKind.DONE:
-                        chain.ends[_ENDS[kind]].add()
+            for kind in _ENDS:
+                chain.ends[kind.value].add(kinds.count(kind))
 
     def flush(self) -> None:
         """Count the measurements of chain threads. Called once a second, so that the links of a
         long item are counted before the item ends.
         """
-        for chain in self._chains.values():
-            chain.flush()
+        for meters in self._chains.values():
+            meters.flush()
         while self._counted:
-            chain_name, link, name, amount = self._counted.popleft()
-            self._own(chain_name, link, name).add(amount)
+            chain, link, name, amount = self._counted.popleft()
+            self._own(name, chain, link).add(amount)
 
     def dead_lettered(self, chain: str, reason: str) -> None:
         """Count a dead letter."""
@@ -162,9 +153,6 @@ class Meters:
         storage.outcomes["stored"].add(len(report.outcomes) - len(others))
         for outcome in others:
             storage.outcomes["rejected" if isinstance(outcome, Rejected) else "unavailable"].add()
-
-    def _make_own(self, chain: str, link: str, name: str) -> Counter:
-        return self._cells.counter(_LINKS_OWN[name], chain, link)
 
 
 def meters_of(
