@@ -252,14 +252,12 @@ def _deadline(
     link_soft_s: float | None,
 ) -> float | None:
     """The earlier of the two soft time limits; None if neither is set."""
-    if chain_soft_s is None and link_soft_s is None:
-        return None
     ends = []
     if chain_soft_s is not None:
         ends.append(chain_started_s + chain_soft_s)
     if link_soft_s is not None:
         ends.append(link_started_s + link_soft_s)
-    return min(ends)
+    return min(ends, default=None)
 
 
 def outcome_of(error: BaseException, link: str = "") -> ChainOutcome:

@@ -76,9 +76,8 @@ class Conflicts:
             item.revision = answer.revision
             # The key was deleted or has expired. Before that, another chain may have written a
             # newer document and stored it.
-            looks_up = answer.revision == calls.ABSENT
             then = partial(self._looked_up, call)
-            if not looks_up or not self._documents.look_up(item, then):
+            if answer.revision != calls.ABSENT or not self._documents.look_up(item, then):
                 call.again()
 
     def _looked_up(self, call: UnfinishedCall, text: bytes | None) -> None:
@@ -109,8 +108,7 @@ class Conflicts:
         """Apply the changes of the item's links to the newer document. Raises Rejected."""
         item.merges += 1
         if item.merges > MERGES_MAX:
-            times = f"{item.merges} times while it was written"
-            raise Rejected(f"its document was changed {times}")
+            raise Rejected(f"its document was changed {item.merges} times while it was written")
         ours = item.vcon or Vcon.parse(item.text)
         try:
             merged = merge(ours.base, ours, text)

@@ -280,10 +280,7 @@ class Item:
 
     def log_fields(self) -> dict[str, Any]:
         """The fields that all log lines about the item have."""
-        fields = {
-            "vcon": self.name,
-            "chain": self.route.name,
-        }
+        fields = {"vcon": self.name, "chain": self.route.name}
         if self.span is not None:
             fields.update(log_fields_of(self.span))
         return fields

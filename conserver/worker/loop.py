@@ -66,9 +66,8 @@ def main(boot: Boot) -> int:
     loaded = plugins.load(boot.config)
     loaded.prepare()
     if any(link.speech_model is not None for link in loaded.links.values()):
-        from conserver.media.speech.engines import (
-            engines,  # Only workers with speech links import it.
-        )
+        # Only workers with speech links import it.
+        from conserver.media.speech.engines import engines
 
         engines.use_transcribers(boot.transcribers)
         memory.give_large_blocks_back()

@@ -103,7 +103,7 @@ class Notifiers:
         text = self._document_of(event.uuid)
         if not text and self._documents.look_up(item, partial(self._looked_up, item)):
             return
-        self._put(self._with_document(item, text))
+        self._put_with(item, text)
 
     def _callback_of(self, job: str) -> Callback | None:
         try:
@@ -126,13 +126,13 @@ class Notifiers:
         if document is None:
             self._outcomes.park_until_available(item)
         else:
-            self._put(self._with_document(item, document))
+            self._put_with(item, document)
 
-    def _with_document(self, item: Item, document: bytes) -> Item:
+    def _put_with(self, item: Item, document: bytes) -> None:
         assert item.notification is not None
         item.notification = replace(item.notification, document=document)
         self._held.count_document(item)
-        return item
+        self._put(item)
 
     def _put(self, item: Item) -> None:
         if not self._started:

@@ -322,7 +322,7 @@ def _move(item: Item) -> calls.Move:
     return calls.Move(item.token, item.claimed.epoch, item.progress.dump(), item.revision)
 
 
-def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:
+def _lua_bytes(item: Item, sent_bytes: int) -> int:
     """How many bytes Lua handles for an item: those that are sent, and those of its record. The
     record contains the document if this was pushed inline and is not written yet.
     """

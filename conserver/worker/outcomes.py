@@ -250,8 +250,7 @@ class OutcomeHandler:
             end = partial(self._outbox.dead_letter, reason=reason, error=outcome.message)
         else:
             wait_s = self._wait_s(item, outcome)
-            said = outcome.said
-            end = partial(self._outbox.park, after_s=wait_s, link=outcome.link, error=said)
+            end = partial(self._outbox.park, after_s=wait_s, link=outcome.link, error=outcome.said)
         if outcome.write_failed:  # It would fail again.
             end(item)
         else:

@@ -48,8 +48,6 @@ class Throttles:
 
     def left_s(self, link: str) -> float:
         """For how many seconds the link is still throttled; 0 if it may be called."""
-        if not self.until_s:
-            return 0.0
         return max(self.until_s.get(link, 0.0) - self._clock(), 0.0)
 
     def unreported(self) -> Iterable[tuple[str, float]]:
