@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any
 
@@ -86,11 +87,25 @@ def cancel(job: JobId, json: AsJson = False) -> int:
 
 
 def _print(output: Output, job: Job) -> None:
-    told: dict[str, Any] = jobs.as_data(job)
-    output.value(told)
+    output.value(jobs.as_data(job))
+    failure = str(job.notification_error.get("error", "")).partition("\n")[0]
+    told: dict[str, Any] = {
+        **jobs.as_data(job),
+        "created_at": _time(job.created_at),
+        "updated_at": _time(job.updated_at),
+        "link": _progress(job),
+        "progress": "",
+        "retry_at": _time(job.retry_at),
+        ("waits_for" if job.status == "waiting" else "error"): jobs.why(job),
+        "notification_error": failure,
+    }
     for name, value in told.items():
-        if value not in ("", {}, 0.0):
+        if value not in ("", {}, 0):
             output.line(f"{name:<12} {value}")
+
+
+def _time(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at_s else ""
 
 
 def _progress(job: Job) -> str:

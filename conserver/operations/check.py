@@ -22,7 +22,7 @@ from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError, ConserverError, OperationError, Problem, Rejected
 from conserver.operations import callbacks, tokens
-from conserver.operations.connection import redis_client
+from conserver.operations.connection import redis_client, server_version
 from conserver.operations.documents import StorageReader
 from conserver.plugins import loader, reading, returns
 from conserver.plugins.loader import LoadedStorage, Plugins
@@ -113,10 +113,10 @@ def _ask_redis(found: Settings) -> Connection:
     began_s, refused = time.monotonic(), False
     try:
         with redis_client(found) as client:
-            version = client.info("server").get("redis_version", "unknown")
+            name, version = server_version(client.info("server"))
             client.eval("return 1", 0)  # the queue needs scripts
             client.delete("conserver:nothing")  # a replica answers, but refuses writes
-        ok, message = True, f"answers, version {version}"
+        ok, message = True, f"answers, {name} {version}"
     except ConserverError as error:
         ok, message = False, str(error)
         refused = isinstance(error, OperationError) and error.kind == "denied"

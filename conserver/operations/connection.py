@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -81,3 +81,12 @@ def _wrong_keys(client: Client, error: Exception) -> str:
         return "".join(f"\n  - {wrong}" for wrong in lookup.wrong_keys(client))
     except RedisError:
         return ""  # the caller reports the first error
+
+
+def server_version(info: Mapping[str, Any]) -> tuple[str, str]:
+    """The name and version of a server, from its INFO. Valkey also tells the version of Redis that
+    it is compatible with.
+    """
+    if "valkey_version" in info:
+        return "Valkey", str(info["valkey_version"])
+    return "Redis", str(info.get("redis_version", "0"))

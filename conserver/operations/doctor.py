@@ -18,7 +18,7 @@ from conserver.config.model import Config
 from conserver.config.validation import suggest
 from conserver.errors import ConfigError
 from conserver.operations import census, hosts
-from conserver.operations.connection import Client
+from conserver.operations.connection import Client, server_version
 from conserver.operations.reclaim import stranded
 from conserver.operations.words import items
 from conserver.plugins import reading
@@ -131,8 +131,7 @@ def _configured(client: Client, name: str) -> str:
 
 def _version(client: Client) -> Iterator[Verdict]:
     server = _info(client, "server")
-    name = "Valkey" if "valkey_version" in server else "Redis"
-    text = str(server.get("valkey_version") or server.get("redis_version", "0"))
+    name, text = server_version(server)
     numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
     if name == "Redis" and numbers < _VERSION_MIN:
         yield Verdict("version", "wrong", f"{name} {text}", "6.2 or later is needed (BLMOVE)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from conserver.errors import Rejected
@@ -33,21 +33,13 @@ def follow(
         elif found.job.ended:
             yield position, _ended(client, one, found.job, time.monotonic() - began_s)
         else:
-            yield position, replace(one, outcome="waiting", detail=_cause(found.job.error))
-
-
-def _cause(error: Mapping[str, object]) -> str:
-    """A text that says what a parked item waits for; "" for an item that is not parked."""
-    storages = error.get("storages")
-    if isinstance(storages, dict):
-        return "; ".join(f"{name}: {reason}" for name, reason in storages.items())
-    return ": ".join(str(error[name]) for name in ("link", "key", "error") if error.get(name))
+            yield position, replace(one, outcome="waiting", detail=jobs.why(found.job))
 
 
 def _ended(client: Client, one: Submitted, job: Job, followed_s: float) -> Submitted:
     """The submission with its final status, and the analyses and tags of its document in Redis."""
     took_s = min(max(job.updated_at - job.created_at, 0.0), followed_s)
-    ended = replace(one, outcome=job.status, detail=_why(job), duration_s=round(took_s, 3))
+    ended = replace(one, outcome=job.status, detail=jobs.why(job), duration_s=round(took_s, 3))
     text = documents.read(client, one.uuid).text
     if text is None:
         return ended
@@ -57,12 +49,3 @@ def _ended(client: Client, one: Submitted, job: Job, followed_s: float) -> Submi
         return replace(ended, detail=refusal.reason)
     analyses = [str(entry.get("type", "")) for entry in vcon.analysis]
     return replace(ended, analyses=analyses, tags=vcon.tags)
-
-
-def _why(job: Job) -> str:
-    """Why a job failed: `reason: link or storage: the first line of the error`."""
-    if job.status != "failed":
-        return ""
-    where = job.error.get("link") or job.error.get("storage") or ""
-    error = str(job.error.get("error", "")).partition("\n")[0]
-    return ": ".join(str(part) for part in (job.error.get("reason"), where, error) if part)

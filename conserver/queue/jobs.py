@@ -10,10 +10,11 @@ A job is one submission that somebody follows. Only scripts write its hash, cons
     created_ms, updated_ms
     keep_s, max_s    how long the hash is kept after the job's end, and at most
     link, progress   the link that runs, and {"done", "total", "unit"} as JSON; they may be late
-    attempts         how many runs of the chain were unsuccessful
+    attempts         how many runs of the chain were unsuccessful, as of the latest hint (hint.lua);
+                     `error` has the number as of the latest park or dead letter
     retry_at_ms      when a waiting item is due
     error            JSON: why the job failed ({"reason", "link" | "storage", "error", ...}), or
-                     the thing that its item waits for
+                     the thing that its item waits for. It stays when the item goes on
     by               the name of the API token that submitted the job
     counted          the same name, if the token may have only so many unfinished jobs (submit.lua)
     callback         who is notified of the job's end (outbound/callback.py); it contains secrets,
@@ -54,8 +55,9 @@ def new_id() -> str:
 class Job:
     """One job, as its hash was when it was read. Times are seconds since 1970; 0 for none.
 
-    progress: {"done", "total", "unit"}, or empty. error: why the job failed, or the thing that its
-    item waits for. Secrets are removed from error and notification_error.
+    attempts: unsuccessful runs of the chain. progress: {"done", "total", "unit"}, or empty. error:
+    why the job failed, or the thing that its item waits for; empty with any other status. Secrets
+    are removed from error and notification_error.
     """
 
     id: str
@@ -94,6 +96,8 @@ def load(job: str, found: Mapping[bytes, bytes]) -> Job | None:
     fields = {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
     if "status" not in fields:
         return None
+    error = _redacted(fields.get("error"))
+    attempts = error.get("attempts")
     return Job(
         id=job,
         list=fields.get("list", ""),
@@ -104,9 +108,9 @@ def load(job: str, found: Mapping[bytes, bytes]) -> Job | None:
         updated_at=_number(fields.get("updated_ms")) / 1000,
         by=fields.get("by", ""),
         link=fields.get("link", ""),
-        attempts=_number(fields.get("attempts")),
+        attempts=max(_number(fields.get("attempts")), attempts if isinstance(attempts, int) else 0),
         progress=_object(fields.get("progress")),
-        error=_redacted(fields.get("error")),
+        error=error if fields["status"] in ("failed", "waiting") else {},
         retry_at=_number(fields.get("retry_at_ms")) / 1000,
         notification=fields.get("notification", ""),
         notification_error=_redacted(fields.get("notification_error")),

@@ -111,9 +111,10 @@ class Outbox:
         """Set the item aside in Redis. After `after_s` any worker may claim it again.
 
         Args:
-            waits_for: the cause of the wait. The item's job shows it.
+            waits_for: the cause of the wait. The item's job shows it, and the number of attempts.
         """
-        why = orjson.dumps(redact_texts(waits_for)) if item.claimed.job else b""
+        told = {**waits_for, "attempts": item.progress.attempts}
+        why = orjson.dumps(redact_texts(told)) if item.claimed.job else b""
         move = _move(item)._replace(after_ms=int(after_s * 1000), why=why)
         on_left = partial(self._departures.parked, item, after_s, waits_for)
         self._moves.append(_Move("park", item, move, on_left))

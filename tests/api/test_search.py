@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 
@@ -29,6 +30,13 @@ def test_what_was_said_is_found(api: Api, clients: Callable[[str], httpx.Client]
     assert [hit["uuid"] for hit in last["hits"]] == [calls[0].uuid]
     assert last["next"] is None
     assert read.get("/v1/search", params={"q": "zebra"}).json()["hits"] == []
+
+
+def test_without_a_storage_that_can_search(serve: Callable[..., Api], tmp_path: Path) -> None:
+    cannot = {"module": "storage.file", "options": {"path": str(tmp_path)}}
+    with serve(config={"storages": {"index": cannot}}).client("read") as client:
+        answer = client.get("/v1/search", params={"q": "x"})
+    assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
 
 
 def test_what_cannot_be_asked(clients: Callable[[str], httpx.Client]) -> None:

@@ -274,6 +274,28 @@ def test_jobs(conserver: Command, server: Any, tmp_path: Path) -> None:
     assert (wrong.returncode, b"failed" in wrong.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "line"),
+    [
+        ("failed", {"reason": "failed", "link": "crm", "error": "no\nyes"}, "failed: crm: no"),
+        ("waiting", {"link": "crm", "error": "busy", "attempts": 1}, "crm: busy"),
+        ("waiting", {"rate": "link:crm"}, "the rate of link:crm"),
+        ("waiting", {"storages": {"s3": "is away"}}, "s3: is away"),
+    ],
+)
+def test_jobs_shows_times_and_errors_for_people(
+    conserver: Command, server: Any, status: str, error: dict[str, Any], line: str
+) -> None:
+    times = {"created_ms": 1_000_000_000_000, "updated_ms": 1_000_000_060_000}
+    fields = {"status": status, "list": "x", **times, "error": orjson.dumps(error)}
+    server.hset("conserver:job:j", mapping=fields)
+    shown = conserver("jobs", "show", "j").stdout.decode()
+    assert "2001-09-09 01:46:40 UTC" in shown
+    assert "2001-09-09 01:47:40 UTC" in shown
+    assert {"failed": "error", "waiting": "waits_for"}[status].ljust(13) + line in shown
+    assert conserver.json("jobs", "show", "j")["error"] == error
+
+
 def test_submit_writes_nothing_for_what_is_no_list(
     conserver: Command, server: Any, tmp_path: Path
 ) -> None:
@@ -494,11 +516,12 @@ def test_doctor_on_a_server_that_loses_items(private: Any, conserver: Command) -
     assert found["persistence"]["level"] == "warning"
 
 
-def test_check_connect(conserver: Command) -> None:
+def test_check_connect(conserver: Command, server: Any) -> None:
     """Redis is asked, and its version told."""
     done = conserver("check", "--connect")
     assert done.returncode == 0
-    assert b"redis: answers, version" in done.stdout
+    name = "Valkey" if "valkey_version" in server.info("server") else "Redis"
+    assert f"redis: answers, {name} ".encode() in done.stdout
 
 
 def test_a_replica_is_told_by_what_it_refuses(private: Any, conserver: Command) -> None:

@@ -220,7 +220,8 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(OperationError)
     async def _operation(request: Request, error: OperationError) -> Response:
-        return answer(request, _STATUS_OF_KIND.get(error.kind, 500), str(error), error.kind)
+        kind = error.kind.replace("_", "-")  # as in all other types of problems
+        return answer(request, _STATUS_OF_KIND.get(error.kind, 500), str(error), kind)
 
     @app.exception_handler(OutOfMemoryError)
     async def _full(request: Request, _error: OutOfMemoryError) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 
 from conserver.queue import jobs
 
@@ -21,3 +22,12 @@ def test_what_is_no_object_is_no_error() -> None:
         job = jobs.load("j", {b"status": b"failed", b"error": text})
         assert job is not None
         assert job.error == {}
+
+
+@pytest.mark.parametrize("status", ["queued", "processing", "completed", "filtered", "cancelled"])
+def test_the_error_of_an_earlier_attempt_is_not_shown(status: str) -> None:
+    why = orjson.dumps({"link": "it", "error": "busy", "attempts": 2})
+    fields = {b"status": status.encode(), b"error": why, b"attempts": b"1"}
+    job = jobs.load("j", fields)
+    assert job is not None
+    assert (job.error, job.attempts) == ({}, 2)

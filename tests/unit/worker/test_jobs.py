@@ -71,8 +71,30 @@ def test_a_parked_item_says_what_its_job_waits_for(redis_url: str) -> None:
         worker.work()
         job = job_of(worker.queue, "j1")
     assert job.status == "waiting"
-    assert job.error == {"link": "it", "error": "the model is busy"}
+    assert job.error == {"link": "it", "error": "the model is busy", "attempts": 1}
+    assert job.attempts == 1
     assert job.retry_at > job.created_at
+
+
+@pytest.mark.parametrize(("failures", "status"), [(2, "completed"), (3, "failed")])
+def test_a_job_knows_how_many_attempts_failed(redis_url: str, failures: int, status: str) -> None:
+    """Also after it has ended, and where no link ran long enough for a hint."""
+    runs = iter(range(1, 10))
+
+    def fail(vcon: Vcon, _context: Any) -> Vcon:
+        if next(runs) <= failures:
+            raise ValueError("no")
+        return vcon
+
+    chains = {"main": {"retries": 2}}
+    with SteppedWorker(redis_url, chains, links=[link("it", fail)]) as worker:
+        submit(worker.queue, "j1")
+        for _ in range(3):
+            worker.work()
+            worker.queue.promote("in")
+        job = job_of(worker.queue, "j1")
+    assert (job.status, job.attempts) == (status, failures)
+    assert bool(job.error) == (status == "failed")
 
 
 def test_the_progress_of_a_link_shows_while_it_runs(redis_url: str) -> None:
