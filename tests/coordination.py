@@ -222,8 +222,8 @@ class FakeHost:
             os.close(self._lifeline_end)
             self._lifeline_end = -1
 
-    def drain(self, successor: bool = False) -> None:
-        self.send("drain", successor=successor)
+    def drain(self, successor: bool = False, patient: bool = True) -> None:
+        self.send("drain", successor=successor, patient=patient)
 
     def join(self, timeout_s: float = LONG_S) -> None:
         """Wait for the coordinator's end, and raise the error that ended it."""

@@ -112,10 +112,12 @@ class AsyncConnection:
 class AsyncRetryingConnection:
     """A connection whose `call`, `command`, `commands` and `each` wait until Redis has answered.
 
-    `call`, `command` and `commands` raise WrongTypeError for a key of the wrong type.
+    `call`, `command` and `commands` raise WrongTypeError for a key of the wrong type. is_away: set
+    while a call waits that Redis has not answered twice.
     """
 
     def __init__(self, connections: Connections, log: Logger) -> None:
+        self.is_away = asyncio.Event()
         self._connection = AsyncConnection(connections)
         self._log = log
         self._complaints = Complaints(log)
@@ -187,6 +189,7 @@ class AsyncRetryingConnection:
     async def _until_answered(self, commands: Sequence[Command]) -> list[Any]:
         failures, away_since_s = 0, time.monotonic()
         told: set[str] = set()
+        self.is_away.clear()
         while True:
             try:
                 answers = await self._connection.ask(commands, ANSWER_TIMEOUT_S)
@@ -200,11 +203,14 @@ class AsyncRetryingConnection:
                     told.add(what)
                     self._log.warning("redis_away", error=describe(error), what=what)
                 failures += 1
+                if failures > 1:  # The first failure may only be that of an old connection.
+                    self.is_away.set()
                 await asyncio.sleep(backoff.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
                 continue
             if failures:
                 away_s = round(time.monotonic() - away_since_s, 3)
                 self._log.warning("redis_back", away_s=away_s, attempts=failures + 1)
+                self.is_away.clear()
             return answers
 
 

@@ -2,7 +2,8 @@
 
 The coordinator ends in one of three ways. In each it executes the supervisor's last orders.
 
-    the supervisor drains it           deletes the host from Redis, if no consumer is registered
+    the supervisor drains it           deletes the host from Redis, if no consumer is registered;
+                                       ends at once if Redis is away and no items are to return
     a new coordinator takes over       leaves the host in Redis
     the supervisor was killed          waits until the workers have ended, returns their items
                                        without blame, deletes the host
@@ -95,6 +96,7 @@ class Coordinator:
         self._must_end = asyncio.Event()  # drained or orphaned
         self._orphaned = asyncio.Event()
         self._has_successor = False
+        self._is_patient = True
 
     async def run(self) -> None:
         """Run until drained or orphaned.
@@ -260,6 +262,7 @@ class Coordinator:
                 self._idle_workers.read_state(message)
             elif kind == "drain":
                 self._has_successor = bool(message.get("successor"))
+                self._is_patient = bool(message.get("patient", True))
                 self._must_end.set()
 
     def _supervisor_gone(self) -> None:
@@ -276,6 +279,15 @@ class Coordinator:
     # ---- the end ---------------------------------------------------------------------------------
 
     async def _end_drained(self, heartbeat: asyncio.Task[None]) -> None:
+        """Leave Redis in order. If Redis is away and no items are to return, end at once: another
+        host deletes this one after the lease.
+        """
+        if self._is_patient:
+            await self._leave_redis(heartbeat)
+        else:
+            await _unless(self._redis.is_away, self._leave_redis(heartbeat))
+
+    async def _leave_redis(self, heartbeat: asyncio.Task[None]) -> None:
         """Execute the last orders. Delete the host, unless a new coordinator takes over."""
         await self._registry.finished()
         if self._has_successor:

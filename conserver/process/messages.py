@@ -16,14 +16,18 @@ discards the messages that the dead child has not read.
         drain                           claim nothing more; finish, store, settle, exit
     supervisor -> coordinator
         register    order, consumer, slot, lists
-        return      order, consumer, blame (the fields of Blame)
+        return      order, consumer, blame, empty
+                                        blame: the fields of Blame; empty: whether the worker held
+                                        no item when it ended
         children    consumers           the consumer ids of all workers: void all others of this
                                         host (sent on every change, and every 5 s)
         state       supervisor, workers, services
                                         what `conserver status` shows (sent on every change, and
                                         every 2 s)
-        drain       successor           carry out all orders, then exit. If successor is true,
-                                        another coordinator takes over: leave the host registered
+        drain       successor, patient  carry out all orders, then exit. If successor is true,
+                                        another coordinator takes over: leave the host registered.
+                                        If patient is false, no order returns items: exit at once if
+                                        Redis is away
 
 "order" is the number of an order. An order is repeated until it is acknowledged
 (supervisor/orders.py).

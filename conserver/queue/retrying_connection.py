@@ -8,6 +8,8 @@
 3. The connection logs a transient error once, and tries again until Redis answers (Redis is away,
    loading, failing over, out of memory, or lacks a permission or a script). It logs each further
    advice once per outage. It raises an error that would always come again.
+4. While a call waits, `unsure` says whether Redis may have executed it. A worker that drains waits
+   for such a claim, because the claim may have taken items.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 from redis.exceptions import (
     AuthenticationError,
+    BusyLoadingError,
     MasterDownError,
     NoPermissionError,
     NoScriptError,
@@ -97,6 +100,7 @@ class RetryingConnection:
     """A connection whose `call` and `command` block until Redis has answered.
 
     calls: how many calls were sent. repeats: how many of these were repetitions after a failure.
+    unsure: whether the call that waits was sent, so that Redis may have executed it.
     beside: commands that are sent with the next call. Their answers and errors are ignored, and
     they may be sent twice.
     """
@@ -113,6 +117,7 @@ class RetryingConnection:
         self._log = log
         self.calls = 0
         self.repeats = 0
+        self.unsure = False
         self.beside: list[tuple[Any, ...]] = []
 
     def call(self, call: Call) -> Any:
@@ -148,11 +153,21 @@ class RetryingConnection:
         """Close the connection; the next call opens it again."""
         self._connection.disconnect()
 
+    def close_if_ended(self) -> None:
+        """Close the connection if Redis has closed it. Otherwise the next call would be sent on it,
+        and `unsure` would be true.
+        """
+        if self._connection.is_connected:
+            try:
+                self._connection.can_read()
+            except (RedisConnectionError, OSError):
+                self.close()
+
     def _until_answered(self, words: tuple[Any, ...], call: Call | None) -> Any:
         failures = 0
         away_since = 0.0
         told: set[str] = set()
-        whole = False
+        whole = self.unsure = False
         while True:
             self.calls += 1
             try:
@@ -183,11 +198,13 @@ class RetryingConnection:
             if failures:
                 away_s = round(time.monotonic() - away_since, 3)
                 self._log.warning("redis_back", away_s=away_s, attempts=failures + 1)
+            self.unsure = False
             return answer
 
     def _once(self, words: tuple[Any, ...]) -> Any:
         connection, beside = self._connection, self.beside
         connection.connect()  # does nothing if it is connected
+        before, self.unsure = self.unsure, True
         try:
             packed = [pack(words), *map(pack, beside)] if beside else [pack(words)]
             connection.send_packed_command(packed, check_health=False)
@@ -207,6 +224,10 @@ class RetryingConnection:
                 raise refusal
             return answer
         except ResponseError:
+            raise
+        except BusyLoadingError:
+            self.unsure = before  # Redis executes no script while it loads its data.
+            self.close()
             raise
         except BaseException:
             # `tick` may have raised, too. The answer that is still to come must not be taken for

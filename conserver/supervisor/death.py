@@ -97,6 +97,11 @@ class Death:
         return self.exit_code != 0 or bool(self._blamed_items())
 
     @property
+    def left_nothing(self) -> bool:
+        """Whether the worker has ended by itself and held no item, as far as it knew."""
+        return self.exit_code == 0 and self.kill_reason is None and not self.view.items
+
+    @property
     def spares_backoff(self) -> bool:
         """Whether this death adds nothing to the slot's backoff, which delays the replacement.
 

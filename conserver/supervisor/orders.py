@@ -37,6 +37,12 @@ class OrderQueue:
         """Whether all orders were sent to the present coordinator."""
         return all(number <= self._sent for number in self._orders)
 
+    @property
+    def may_return_items(self) -> bool:
+        """Whether an order may return items. The others only register or unregister workers."""
+        orders = self._orders.values()
+        return any(order["type"] == "return" and not order["empty"] for order in orders)
+
     def add(self, kind: str, **fields: Any) -> int:
         """Add an order, which the next `send` sends. Returns the order's number."""
         self._last += 1

@@ -38,8 +38,9 @@ class Stage(enum.Enum):
                 they are killed at the deadline or by
                 a second signal
     FINISHING   when the coordinator has exited; it is   none left    carries out its orders,
-                killed after COORDINATOR_GRACE_S or by                then exits
-                a third signal
+                killed after COORDINATOR_GRACE_S or by                then exits; at once if Redis
+                a third signal                                        is away and no order returns
+                                                                      items
     DONE                                                 none         none
     """
 
@@ -117,6 +118,12 @@ class Shutdown:
             return False
         return bool(self._orders) or any(slot.child is not None for slot in self._workers)
 
+    def coordinator_ended(self) -> None:
+        """Note that the coordinator has ended as ordered. It is not replaced, even if orders are
+        left: it has ended because Redis is away.
+        """
+        self._coordinator_deadline_s = 0.0
+
     def deadlines(self) -> list[float]:
         """The times at which `advance` must be called, by time.monotonic()."""
         deadlines = [self._deadline_s]
@@ -150,13 +157,14 @@ class Shutdown:
             if self.needs_coordinator(now_s):
                 return
             if self._orders:
-                # Redis does not answer. Another host returns the items after this host's lease.
+                # Redis does not answer. Another host executes them after this host's lease.
                 self._log.warning("orders_left_to_other_hosts", orders=len(self._orders))
             self.stage = Stage.DONE
         elif deadline_s is not None and now_s >= deadline_s:
             self._coordinator.kill(KillReason.UNNEEDED)
         elif child.ready and self._orders.all_sent:
-            self._coordinator.drain(LeaveReason.SHUTDOWN, now_s, successor=False)
+            patient = self._orders.may_return_items
+            self._coordinator.drain(LeaveReason.SHUTDOWN, now_s, successor=False, patient=patient)
 
     def _drain(self, now_s: float) -> None:
         for slot in (*self._workers, *self._services):
@@ -164,7 +172,8 @@ class Shutdown:
                 slot.drain(LeaveReason.SHUTDOWN, now_s)
             elif slot.consumer:
                 # The consumer id is registered, or about to be, but its worker is not started.
-                self._orders.add("return", consumer=slot.consumer, blame=asdict(Blame()))
+                consumer, blame = slot.consumer, asdict(Blame())
+                self._orders.add("return", consumer=consumer, blame=blame, empty=True)
                 slot.clear()
         coordinator = self._coordinator.child
         if coordinator is None or coordinator.ready or self._orders:

@@ -255,9 +255,12 @@ class Supervisor:
         if isinstance(slot, TranscriberSlot):
             slot.note(death, self._selector)
         elif slot.role == "worker":
-            self._orders.add("return", consumer=slot.consumer, blame=asdict(blame))
+            empty = death.left_nothing
+            self._orders.add("return", consumer=slot.consumer, blame=asdict(blame), empty=empty)
         elif slot.role == "coordinator":
             self._updates.restart()
+            if death.leave_reason is LeaveReason.SHUTDOWN and not death.crashed:
+                self._shutdown.coordinator_ended()
         self._report(slot, child, death)
         slot.ended, slot.ended_at = death.summary(child.failure)[:ENDED_CHARS_MAX], time.time()
         backoff_s = 0.0
@@ -382,7 +385,8 @@ class Supervisor:
         """
         self._log.warning("start_failed", child=slot.name, reason=reason)
         if slot.consumer:
-            self._orders.add("return", consumer=slot.consumer, blame=asdict(Blame()))
+            consumer, blame = slot.consumer, asdict(Blame())
+            self._orders.add("return", consumer=consumer, blame=blame, empty=True)
         slot.clear()
         slot.due_at_s = time.monotonic() + slot.backoff.after_s(0.0)
         tried_enough = slot.backoff.deaths >= START_TRIES_MAX

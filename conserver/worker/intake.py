@@ -183,6 +183,8 @@ class Intake:
         # Only a worker that does nothing else may run a suspect. A hung storage call counts as
         # work, because it may kill the process, too.
         empty = not self._held and not self._documents.has_hung_calls
+        if empty:
+            self._redis.close_if_ended()  # see WorkerLoop._tick
         host, consumer, known = self._boot.host, self._boot.consumer, self._held.by_token
         call = calls.claim(host, consumer, self.claims, empty, demands, limits, known)
         began_ns = time.time_ns()

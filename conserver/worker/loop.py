@@ -12,7 +12,7 @@ Each turn of the loop (WorkerLoop.run):
 
 The loop calls SharedStatus.beat() at least once a second, also while Redis is unavailable, so that
 the watchdog does not kill the worker. The loop ends after a drain, if the worker's registration is
-void, and if the supervisor has died.
+void, and if the supervisor has died. A drain does not wait for Redis if the worker holds nothing.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class SupervisorGone(Exception):
     """The lifeline pipe has ended: the supervisor is dead."""
 
 
+class HoldsNothing(Exception):
+    """The worker drains while a call waits for Redis, and it holds nothing."""
+
+
 def main(boot: Boot) -> int:
     """Run a worker until it has drained. Returns the exit code.
 
@@ -76,10 +80,12 @@ def main(boot: Boot) -> int:
 
         pool.use(HostReaders(*boot.page_readers))
     loop = WorkerLoop(boot, loaded)
-    loop.connect()
-    boot.send("ready")
     try:
+        loop.connect()
+        boot.send("ready")
         return loop.run()
+    except HoldsNothing:
+        return 0
     except SupervisorGone:
         loop.abandon()
         return 0
@@ -131,7 +137,12 @@ class WorkerLoop:
     # ---- start and end ---------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Wait until Redis answers. Raises BootError if it does not within the boot timeout."""
+        """Wait until Redis answers.
+
+        Raises:
+            BootError: Redis does not answer within the boot timeout.
+            HoldsNothing, SupervisorGone: see _tick.
+        """
         deadline_s = time.monotonic() + self._boot.settings.boot_timeout_s
 
         def tick() -> None:
@@ -150,6 +161,7 @@ class WorkerLoop:
 
         Raises:
             SupervisorGone: the supervisor is dead. The caller calls abandon().
+            HoldsNothing: the worker drains, Redis does not answer, and the worker holds nothing.
         """
         self._pool.start()
         self._status.state = State.IDLE
@@ -193,11 +205,16 @@ class WorkerLoop:
             return
 
     def _tick(self) -> None:
-        """Beat, and check the lifeline. Called at least once a second while a Redis call waits."""
+        """Beat and obey orders. Called at least once a second while a Redis call waits.
+
+        If the worker drains and holds nothing, the call ends with HoldsNothing. But a claim that
+        was sent and not answered may have taken items: the worker waits for the answer, so that it
+        can release them.
+        """
         self._status.beat()
-        for fd, _events in self._poll.poll(0):
-            if fd == self._boot.lifeline:
-                raise SupervisorGone
+        self._obey({fd for fd, _ in self._poll.poll(0)})
+        if self._draining and not self._held and not self._redis.unsure:
+            raise HoldsNothing
 
     def _drain(self) -> None:
         """Claim nothing more. The loop ends once the worker holds no item."""
@@ -209,8 +226,8 @@ class WorkerLoop:
 
     # ---- each turn -------------------------------------------------------------------------------
 
-    def _receive_messages(self, ready: set[int]) -> None:
-        """Read the descriptors that are ready: supervisor, signals, coordinator."""
+    def _obey(self, ready: set[int]) -> None:
+        """Read the descriptors that are ready: lifeline, supervisor, signals."""
         boot = self._boot
         if boot.lifeline in ready:
             raise SupervisorGone
@@ -221,9 +238,15 @@ class WorkerLoop:
             boot.stop.clear()
             if boot.stop.requested:
                 self._drain()
+
+    def _receive_messages(self, ready: set[int]) -> None:
+        """Obey orders, read the coordinator's messages, and release what shall not begin here."""
+        boot = self._boot
+        self._obey(ready)
         if boot.coordinator is not None and boot.coordinator.fileno() in ready:
             self._schedule.receive()
         if self._draining:
+            self._status.state = State.DRAINING  # A claim that was under way has set WORKING.
             self._release_unstarted(float("inf"), "shutdown")
         elif self._work_queue and self._pool.all_busy_longer_than(HORIZON_S):
             # The running items are slower than expected. An idle worker may run the queued ones.

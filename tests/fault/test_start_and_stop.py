@@ -64,6 +64,26 @@ def test_stop_while_redis_is_away(scene: Scene, client: redis.Redis) -> None:
     assert not client.exists("DLQ:in")
 
 
+def test_stop_while_redis_is_down_and_nothing_is_held(scene: Scene, client: redis.Redis) -> None:
+    """No process waits for it. Another host deletes the registrations after the lease."""
+    settings: dict[str, Any] = {"CONSERVER_LEASE_S": "2", "TICK_INTERVAL": "4000"}
+    daemon = scene.start(workers=2, **settings)
+    daemon.until(partial(_have_claimed, client, 2))
+    scene.town.redis.kill()
+    for worker in (1, 2):
+        daemon.event("redis_away", worker=worker)
+    assert daemon.stop() == 0
+    assert not daemon.events("drain_deadline_passed")
+    assert daemon.events("orders_left_to_other_hosts", orders=2)
+    scene.town.redis.start()
+    (uuid,) = push(client, "in", [vcon()])
+    other = scene.start(**settings)
+    other.event("host_reaped", 20)
+    other.until(lambda: arrived(client, [uuid]))
+    assert other.stop() == 0
+    assert not client.keys("conserver:host:*")
+
+
 def test_redis_that_has_lost_everything(tmp_path: Path, private: Private) -> None:
     """No persistence, and a restart: what it held is gone, and the hosts go on with what comes."""
     with Town(tmp_path, [], private(Redis())) as town, town.client() as client:
@@ -81,6 +101,14 @@ def test_redis_that_has_lost_everything(tmp_path: Path, private: Private) -> Non
         daemons[0].until(lambda: arrived(client, second + third), 20)
         assert [daemon.stop() for daemon in daemons] == [0, 0]
         assert not client.keys("conserver:host:*")
+
+
+def _have_claimed(client: redis.Redis, workers: int) -> bool:
+    """Whether so many workers have made their first claim, and now wait for the next tick."""
+    (host,) = client.keys("conserver:host:*") or [b""]
+    fields: dict[bytes, bytes] = client.hgetall(host)  # type: ignore[assignment]
+    claims = [claims for name, claims in fields.items() if name.startswith(b"consumer:")]
+    return [int(one) > 0 for one in claims] == [True] * workers
 
 
 def _all_work(daemon: Daemon) -> bool:

@@ -344,6 +344,17 @@ def test_a_supervisor_that_dies_during_the_drain_does_not_keep_the_coordinator(
         host.join()
 
 
+def test_a_drain_does_not_wait_for_redis_if_no_items_are_to_return(private: Any) -> None:
+    server = private(Redis())
+    with fake_host(server.url) as host:
+        host.start()
+        server.kill()
+        number = host.return_items(host.workers[0])
+        host.drain(patient=False)
+        host.join()
+        assert not host.acknowledged(number)
+
+
 # ---- Redis is away
 
 

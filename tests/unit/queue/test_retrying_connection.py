@@ -400,3 +400,24 @@ def test_hints_of_a_connection_that_breaks_are_lost_and_nothing_else(bench: Benc
         assert len(bench.claim(1).items) == 1
     assert bench.queue.client.lrange("a list", 0, -1) == [b"second"], "not asked a second time"
     assert logs == []
+
+
+def test_it_says_whether_redis_may_have_executed_the_call_that_waits(private: Private) -> None:
+    server, ticks, seen = private(Redis()), Ticks(), list[bool]()
+    connection = RetryingConnection(server.url, ticks, structlog.get_logger())
+
+    def start() -> None:
+        seen.append(connection.unsure)
+        server.start()
+
+    connection.command("PING")
+    server.kill()
+    ticks.at(1, start)
+    connection.command("PING")
+    assert not connection.unsure
+    server.kill()
+    connection.close_if_ended()
+    ticks.at(1, start)
+    connection.command("PING")
+    connection.close()
+    assert seen == [True, False], "the first call was sent on the connection to the dead server"

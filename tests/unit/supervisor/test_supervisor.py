@@ -74,7 +74,7 @@ def test_registers_starts_and_ends_in_order_promptly(host: Host) -> None:
     assert seconds_since(began_s) < SOON_S
     assert {order["consumer"] for order in host.received("return")} == consumers
     assert {order["blame"]["kind"] for order in host.received("return")} == {"nobody"}
-    assert host.received("drain") == [{"type": "drain", "successor": False}]
+    assert host.received("drain") == [{"type": "drain", "successor": False, "patient": False}]
     assert host.events()[-1]["message"]["type"] == "drain"
     host.until(lambda: not host.pids())
 
@@ -325,6 +325,26 @@ def test_a_coordinator_that_dies_during_a_shutdown_is_replaced_if_it_has_orders(
     assert host.wait() == 0
     assert len(host.starts("coordinator")) == 2
     assert len(host.received("return")) == 2
+
+
+def test_a_coordinator_that_ends_as_ordered_is_not_replaced_if_it_has_orders(host: Host) -> None:
+    host.start(Scenario(coordinator="keeps the last orders"), workers=2).until_ready(3)
+    began_s = time.monotonic()
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
+    assert seconds_since(began_s) < SOON_S
+    assert len(host.starts("coordinator")) == 1
+    (left,) = host.log("orders_left_to_other_hosts")
+    assert left["orders"] == 2
+
+
+def test_a_coordinator_is_patient_if_a_killed_worker_may_hold_items(host: Host) -> None:
+    settings = {"shutdown_timeout_s": 0.1}
+    does = {"worker": "does not drain", "coordinator": "keeps the last orders"}
+    host.start(Scenario(**does, settings=settings)).until_ready()
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
+    assert [drain["patient"] for drain in host.received("drain")] == [True]
 
 
 # Boot failures.

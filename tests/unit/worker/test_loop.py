@@ -25,7 +25,7 @@ from conserver.queue.cancellation import cancel
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
 from conserver.worker.item import Item
-from conserver.worker.loop import SupervisorGone
+from conserver.worker.loop import HoldsNothing, SupervisorGone
 from tests.conftest import Private, unique
 from tests.helpers import TcpProxy, eventually
 from tests.modules import memory
@@ -545,3 +545,47 @@ def test_a_worker_waits_for_redis_and_beats_meanwhile(private: Private, gate: Ga
             client.rpush("in", "u9")
             eventually(lambda: client.lrange("out", 0, -1)[-1:] == [b"u9"])
         assert worker.drain() == 0
+
+
+def test_a_drain_does_not_wait_for_redis_if_the_worker_holds_nothing(private: Private) -> None:
+    redis = private(Redis())
+    with ExitStack() as stack:
+        worker = RunningWorker(redis.url, links=[link("a", tag)], tick_interval_ms=HOUR_MS)
+        stack.callback(worker.close)
+        uuids = worker.supply(1)
+        worker.start()
+        arrived(worker, uuids)
+        eventually(lambda: b"I" in worker.sent_to_coordinator())
+        redis.kill()
+        worker.coordinator.send(wakeup.WAKE)
+        eventually(lambda: worker.loop._redis.repeats > 1)
+        worker.send_drain()
+        worker.wait_for_end()
+        assert isinstance(worker.failure, HoldsNothing)
+
+
+def test_a_drain_waits_for_a_claim_that_may_have_taken_items(private: Private) -> None:
+    redis = private(Redis())
+    with ExitStack() as stack:
+        proxy = stack.enter_context(TcpProxy(redis.port))
+        worker = RunningWorker(
+            proxy.url(redis.url), links=[link("a", tag)], tick_interval_ms=HOUR_MS
+        )
+        stack.callback(worker.close)
+        uuids = worker.supply(1)
+        worker.start()
+        arrived(worker, uuids)
+        eventually(lambda: b"I" in worker.sent_to_coordinator())
+        proxy.stall()
+        worker.coordinator.send(wakeup.WAKE)
+        eventually(lambda: worker.loop._redis.unsure)
+        worker.send_drain()
+        eventually(lambda: worker.status.state is State.DRAINING)
+        beaten = worker.status.read().heartbeats
+        eventually(lambda: worker.status.read().heartbeats >= beaten + 3)
+        with clients.client(redis.url) as client:
+            client.set("vcon:u9", document("u9"))
+            client.rpush("in", "u9")
+        proxy.flow()
+        assert worker.joined() == 0
+        assert worker.inflight == 0, "the claim took the item, and the worker did not keep it"
