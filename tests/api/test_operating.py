@@ -109,7 +109,11 @@ def test_a_list_that_holds_only_dead_letters_is_known(queue: Queue, operate: htt
     """A list to which only another program pushes is not: a caller might empty it."""
     queue.client.rpush(keys.dead_letters("gone"), "u-1")
     queue.client.rpush("celery", "job")
+    assert operate.get("/v1/lists/gone").json()["dead"] == 1
+    assert operate.post("/v1/lists/gone/resume").json()["dead"] == 1
+    assert operate.get("/v1/lists/gone/backlog").json()["value"] == 0
     assert finished(operate, {"kind": "requeue", "filter": {"lists": ["gone"]}})["done"] == 1
+    assert operate.get("/v1/lists/conserver:notifications").json()["queued"] == 0
     for name in ("call", "celery"):
         body = {"kind": "purge", "filter": {"lists": [name]}}
         refused = operate.post("/v1/operations", json=body)

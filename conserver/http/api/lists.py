@@ -20,9 +20,7 @@ from conserver.operations.tokens import Token
 
 router = APIRouter(prefix="/v1/lists", tags=["lists"])
 
-_UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"description": "No chain takes from a list of this name"}
-}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "The list is not known"}}
 
 
 class ListView(BaseModel):
@@ -151,13 +149,14 @@ def show(
 ) -> ListView:
     """How many items the list has, and what parked items wait for."""
     context = context_of(request)
-    submitting.known_list(context, token, name)
     with context.client() as client:
-        return _one(context, client, token, name)
+        submitting.served_list(context, client, token, name)
+        return _one(context, client, name)
 
 
-def _one(context: Context, client: Client, token: Token, name: str) -> ListView:
-    return next(state for state in states(context, client, token) if state.name == name)
+def _one(context: Context, client: Client, name: str) -> ListView:
+    found = overview.overview(client, [*context.config.ingress, name], Throughput())
+    return next((view(state) for state in found.lists if state.name == name), _empty(name))
 
 
 @router.get("/{name}/backlog", summary="One number for an autoscaler", responses=_UNKNOWN)
@@ -168,8 +167,8 @@ def backlog(
     worker is needed as well. Parked items count once they are due.
     """
     context = context_of(request)
-    submitting.known_list(context, token, name)
     with context.client() as client:
+        submitting.served_list(context, client, token, name)
         found = lists.backlog(client, name)
     return Backlog(value=found.total, **asdict(found))
 
@@ -185,7 +184,7 @@ def pause(
     with context.client() as client:
         submitting.served_list(context, client, token, name)
         context.pause(name, token.name)
-        return _one(context, client, token, name)
+        return _one(context, client, name)
 
 
 @router.post("/{name}/resume", summary="Take from a list again", responses=_UNKNOWN)
@@ -199,12 +198,11 @@ def resume(
     with context.client() as client:
         submitting.served_list(context, client, token, name)
         context.resume(name, token.name)
-        found = [one for one in states(context, client, token) if one.name == name]
-    return found[0] if found else _empty(name)
+        return _one(context, client, name)
 
 
 def _empty(name: str) -> ListView:
-    """The view of a list that is neither configured nor known to Redis."""
+    """The view of the list of notifications while it is empty: an overview leaves it out."""
     return ListView(
         name=name,
         queued=0,
