@@ -143,14 +143,16 @@ def test_a_websocket_that_leaves_is_forgotten(
     eventually(lambda: len(api.context.subscriptions) == 0)
 
 
-@pytest.mark.parametrize("token", ["", "bearer.text-other", "bearer.wrong"])
-def test_a_websocket_is_refused(submit: httpx.Client, api: Api, token: str) -> None:
+@pytest.mark.parametrize(
+    ("token", "status"), [("", 401), ("bearer.text-other", 404), ("bearer.wrong", 401)]
+)
+def test_a_websocket_is_refused(submit: httpx.Client, api: Api, token: str, status: int) -> None:
     job = submitted(submit)["id"]
     address = f"ws://{api.host}:{api.port}/ws/jobs/{job}"
     offered: Any = [token] if token else None
     with pytest.raises(InvalidStatus) as caught, connect(address, subprotocols=offered):
         pass
-    assert caught.value.response.status_code == 403
+    assert caught.value.response.status_code == status
 
 
 def test_a_websocket_is_one_guess(submit: httpx.Client, api: Api) -> None:
@@ -159,4 +161,4 @@ def test_a_websocket_is_one_guess(submit: httpx.Client, api: Api) -> None:
     guesses: Any = ["bearer.guess", "bearer.text-submit"]
     with pytest.raises(InvalidStatus) as caught, connect(address, subprotocols=guesses):
         pass
-    assert caught.value.response.status_code == 403
+    assert caught.value.response.status_code == 401

@@ -102,6 +102,14 @@ def test_a_form_becomes_a_vcon_with_the_recording(
     assert not api.context.uploads.folder.exists(), "it was kept in memory"
 
 
+def test_a_form_with_too_deep_an_object_is_refused(submit: httpx.Client, queue: Queue) -> None:
+    deep = '{"a":' * 400 + "1" + "}" * 400
+    data, files = {"list": "calls", "meta": deep}, {"file": ("call.wav", b"RIFF", "audio/wav")}
+    answer = submit.post("/v1/jobs", data=data, files=files)
+    assert (answer.status_code, answer.json()["type"]) == (422, "invalid")
+    assert queue.waiting("calls") == []
+
+
 def test_a_larger_recording_stays_an_upload(
     serve: Callable[..., Api], queue: Queue, tmp_path: Path
 ) -> None:

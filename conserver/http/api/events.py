@@ -109,13 +109,8 @@ async def follow(socket: WebSocket, job: str) -> None:
     """Each message is the job as JSON. A browser cannot send a header with a WebSocket; it may send
     the token as the subprotocol `bearer.TOKEN`.
     """
-    try:
-        token = token_of(socket)
-        context = context_of(socket)
-        found = await submitting.visible_job(context, token, job)
-    except ProblemError as error:
-        await socket.close(4000 + error.status % 1000, error.detail[:100])
-        return
+    context = context_of(socket)
+    found = await submitting.visible_job(context, token_of(socket), job)
     offered = [name for name in socket.scope.get("subprotocols", []) if name.startswith("bearer.")]
     await socket.accept(offered[0] if offered else None)
     gone = asyncio.ensure_future(_until_gone(socket))

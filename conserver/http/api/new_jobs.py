@@ -222,7 +222,7 @@ def _wanted_of(form: Form, upload: Upload, usual: str) -> tuple[NewJob, str]:
     except orjson.JSONDecodeError:
         what = " and ".join(_FORM_OBJECTS)
         raise ProblemError(422, f"{what} are JSON objects", "invalid") from None
-    told = orjson.dumps([upload.sha512, upload.filename, upload.mediatype, given, objects])
+    told = _dumped([upload.sha512, upload.filename, upload.mediatype, given, objects])
     return wanted, hashlib.sha256(told).hexdigest()
 
 

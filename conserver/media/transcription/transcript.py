@@ -12,6 +12,8 @@ from typing import Any
 
 from storage.reading import is_transcript, spoken, structured
 
+_NUMBER_MAX = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -235,5 +237,6 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any, digits: int = 3) -> float:
+    """A time or a score; 0 for what is neither, such as 1e300."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return round(float(value), digits) if is_number else 0.0
+    return round(float(value), digits) if is_number and abs(value) < _NUMBER_MAX else 0.0

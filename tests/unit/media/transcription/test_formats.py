@@ -43,6 +43,17 @@ def test_subtitles_name_who_speaks_where_several_do() -> None:
     )
 
 
+@pytest.mark.parametrize("form", MEDIA_TYPES)
+@pytest.mark.parametrize("odd", [1e308, -1e308, 1e300, float("inf"), float("nan")])
+def test_a_number_that_is_no_time_ends_no_format(form: str, odd: float) -> None:
+    words = [{"start": odd, "end": odd, "text": "hi"}]
+    one = {"start": odd, "end": odd, "text": "hi", "words": [0]}
+    head = {"text": "hi", "duration": odd}
+    found = read({"transcript": head, "segments": [one, one], "words": words, "speakers": {}})
+    assert found is not None
+    assert "hi" in render(found, form)
+
+
 def test_one_voice_needs_no_name() -> None:
     alone = as_read(transcription([segment(3599.9994, "good morning")]))
     assert srt(alone).splitlines()[1:] == ["00:59:59,999 --> 01:00:00,999", "good morning"]
