@@ -33,6 +33,8 @@ def target_of(url: str, method: str = "GET") -> str:
         # Encode names in other scripts as punycode; put an IPv6 address in brackets.
         host = parts.hostname or ""
         host = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
+        if " " in host or not host.isprintable():
+            raise ValueError("a host name holds no space and no control character")
     except ValueError as error:  # UnicodeError is one.
         raise Rejected(f"{method} {named(url)}: not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:

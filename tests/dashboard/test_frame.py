@@ -174,6 +174,7 @@ def test_a_prefix_that_is_none_changes_nothing(api: Api) -> None:
         ("..\\..", ""),
         ("a/../../b", ""),
         ("a\nb", ""),
+        ("http://[::1", ""),
     ],
 )
 def test_a_login_leads_nowhere_else(wanted: str, leads: str) -> None:

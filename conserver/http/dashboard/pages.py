@@ -306,7 +306,10 @@ def unquoted(part: str) -> str:
 
 def safe_next(wanted: str) -> str:
     """The page after a login: `wanted` if it is a path below /ui/, else the overview."""
-    parts = urlsplit(wanted)
+    try:
+        parts = urlsplit(wanted)
+    except ValueError:
+        return ""
     odd = parts.scheme or parts.netloc or parts.path.startswith("/") or "\\" in wanted
     if odd or not wanted.isprintable() or ".." in parts.path.split("/"):
         return ""

@@ -58,6 +58,8 @@ def test_credentials_in_the_url_become_a_header() -> None:
         "http:///a",
         "http://[::1/",
         "http://example.com:99999/",
+        "http://exam\0ple.com/",
+        "http://exam ple.com/",
     ],
 )
 def test_only_http_urls_are_fetched(url: str) -> None:
