@@ -15,7 +15,6 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,11 +54,11 @@ class Orphans:
 
     async def end(self) -> None:
         """Wait until all workers are gone; kill those that are left after ORPHAN_TIMEOUT_S."""
-        await self._end(self._left, ORPHAN_TIMEOUT_S)
+        await self._end(self._workers, ORPHAN_TIMEOUT_S)
 
     async def end_services(self, timeout_s: float) -> None:
         """Wait until all services are gone; kill those that are left after `timeout_s`."""
-        await self._end(self._left_services, timeout_s)
+        await self._end(self._services, timeout_s)
 
     def close(self) -> None:
         """Close all pidfds."""
@@ -68,36 +67,38 @@ class Orphans:
                 os.close(pidfd)
             known.clear()
 
-    async def _end(self, left: Callable[[], Processes], timeout_s: float) -> None:
-        if await _gone_within(left, timeout_s):
-            return
-        for name, (pid, pidfd) in left().items():
+    async def _end(self, known: Processes, timeout_s: float) -> None:
+        for name, (pid, pidfd) in (await self._left_after(known, timeout_s)).items():
             self._log.warning("orphan_killed", child=_shown(name), pid=pid)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        if not await _gone_within(left, KILL_TIMEOUT_S):
-            self._log.error("orphans_left", children=[_shown(name) for name in left()])
+        if left := await self._left_after(known, KILL_TIMEOUT_S):
+            self._log.error("orphans_left", children=[_shown(name) for name in left])
 
-    def _left(self) -> Processes:
-        return {
-            slot: process
-            for slot, process in self._workers.items()
-            if slot not in self._idle_workers.gone and not _has_ended(process[1])
-        }
-
-    def _left_services(self) -> Processes:
-        return {
-            name: process for name, process in self._services.items() if not _has_ended(process[1])
-        }
+    async def _left_after(self, known: Processes, timeout_s: float) -> Processes:
+        """Wait until all of these processes are gone. Returns those that are left after
+        `timeout_s`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        while left := {
+            name: process
+            for name, process in known.items()
+            if name not in self._idle_workers.gone and not _has_ended(process[1])
+        }:
+            if loop.time() >= deadline_s:
+                break
+            await asyncio.sleep(_POLL_EVERY_S)
+        return left
 
 
 def _learn(known: Processes, name: int | str, pid: int) -> None:
     """Note the process of a slot or service; pid 0: it has no process now."""
-    before = known.get(name)
-    if before is not None and before[0] == pid:
+    before, pidfd = known.get(name, (0, -1))
+    if before == pid:
         return
-    if before is not None:
-        os.close(before[1])
+    if before:
+        os.close(pidfd)
         del known[name]
     if pid:
         with contextlib.suppress(ProcessLookupError):
@@ -106,16 +107,6 @@ def _learn(known: Processes, name: int | str, pid: int) -> None:
 
 def _shown(name: int | str) -> str:
     return f"worker {name}" if isinstance(name, int) else name
-
-
-async def _gone_within(left: Callable[[], Processes], timeout_s: float) -> bool:
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + timeout_s
-    while left():
-        if loop.time() >= deadline_s:
-            return False
-        await asyncio.sleep(_POLL_EVERY_S)
-    return True
 
 
 def _has_ended(pidfd: int) -> bool:
