@@ -130,12 +130,10 @@ class Housekeeping:
     async def sweep(self) -> None:
         """Delete the reasons of dead letters that have expired."""
         for name in await self._names():
+            call = host_calls.sweep(name, self._dead_keep_s, SWEEP_MAX)
             with contextlib.suppress(WrongTypeError):
-                await self._sweep(name)
-
-    async def _sweep(self, name: str) -> None:
-        while await self._redis.call(host_calls.sweep(name, self._dead_keep_s, SWEEP_MAX)):
-            continue
+                while await self._redis.call(call):
+                    continue
 
     async def _names(self) -> list[str]:
         """All known lists; those of this host if the set of all lists has the wrong type."""
