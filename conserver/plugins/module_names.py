@@ -13,6 +13,9 @@ _OLD_NAMES = {"links.jq_link": "links.jq", "storage.redis_storage": "storage.red
 # Text that only modules of links, or of storages, contain.
 _MARKS = {"links": "\ndef run(", "storage": "\nclass Storage:"}
 
+# The link of the built-in chain (config/notifications.py). It is of no use in a configuration.
+_BUILT_IN = "links.notify"
+
 
 def resolve(name: str) -> str:
     """The full name of the module that a name in the configuration stands for."""
@@ -33,8 +36,9 @@ def suggestion(name: str) -> str:
 
 
 def _ours(package_name: str) -> list[str]:
-    """The names of all built-in links or storages."""
+    """The names of all links or storages of Conserver that a configuration can use."""
     package = importlib.import_module(resolve(f"{package_name}.")[:-1])
     files = [Path(found) for folder in package.__path__ for found in Path(folder).glob("*.py")]
     mark = _MARKS[package_name]
-    return [f"{package_name}.{f.stem}" for f in files if mark in f.read_text(encoding="utf-8")]
+    found = [f"{package_name}.{f.stem}" for f in files if mark in f.read_text(encoding="utf-8")]
+    return [name for name in found if name != _BUILT_IN]

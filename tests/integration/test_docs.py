@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,16 @@ def test_the_quick_start(daemon: Daemon, redis_url: str) -> None:
             ran += 1
     assert ran > 15
     assert daemon.stop() == 0
+
+
+def test_the_quick_start_names_every_extra() -> None:
+    """Those that `all` consists of."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (every,) = project["optional-dependencies"]["all"]
+    text = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    install = text.partition("## Install\n")[2].partition("\n## ")[0]
+    extras = set(re.findall(r"\w+", every)) - {"conserver"} | {"all"}
+    assert extras - set(re.findall(r"`(\w+)`", install)) == set()
 
 
 def test_the_minimal_configuration_of_the_readme(redis_url: str, tmp_path: Path) -> None:

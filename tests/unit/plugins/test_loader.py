@@ -396,6 +396,14 @@ def test_a_link_that_is_not_there_is_suggested(name: str, hint: str) -> None:
     assert problem.hint == hint
 
 
+def test_a_link_that_is_far_from_all_is_told_those_that_can_be_used() -> None:
+    with pytest.raises(ConfigError) as caught:
+        plugins.load_link("x", config.LinkConfig(module="links.deepgram_link"))
+    hint = caught.value.problems[0].hint
+    assert hint.startswith("known: links.analyze, ")
+    assert "links.notify" not in hint
+
+
 @pytest.mark.parametrize("name", ["storages.file", "storage.fil", "file"])
 def test_a_storage_that_is_not_there_is_suggested(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
