@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -63,6 +64,27 @@ def test_a_transcriber_on_the_cpu_is_started_with_huge_pages(shared: Running) ->
     environ = Path(f"/proc/{shared.process.pid}/environ").read_text().split("\0")
     expected = {f"{name}={value}" for name, value in cpu_environment(os.environ).items()}
     assert expected <= set(environ)
+
+
+def test_windows_beyond_the_limit_of_open_files_let_the_call_come_again() -> None:
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, usual[1]), usual[1]))
+    try:
+        with running(OPTIONS) as transcriber:
+            pid = transcriber.process.pid
+            assert pid is not None
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            assert limits == (usual[1], usual[1])
+            used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+            # One number is free for the call's connection, and none for a window.
+            _, beyond = sorted(set(range(len(used) + 2)) - used)[:2]
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (beyond, usual[1]))
+            with pytest.raises(Retry, match="too many open files"):
+                hear(transcriber, *channels_of("calls/mono-8k.wav"))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            assert texts(hear(transcriber, *channels_of("calls/mono-8k.wav"))) == [[TEXT]]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
 
 
 def test_channels_without_samples_are_heard_as_silence(shared: Running) -> None:

@@ -7,7 +7,9 @@ than any before, the main thread stops the heartbeat, and the supervisor replace
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import selectors
 import socket
 import time
@@ -35,6 +37,7 @@ _OVERDUE_TIMES = 20
 _OVERDUE_S_MIN = 60.0
 # The limit for the first batch. On a new GPU it compiles for minutes.
 _OVERDUE_S_FIRST = 1800.0
+_TOO_MANY_FILES = Failed("a transcriber has too many open files: raise its hard limit", 30.0)
 
 
 @dataclass(eq=False)
@@ -112,6 +115,7 @@ class Service:
         Returns:
             The exit code.
         """
+        _allow_many_files()
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._collect)
         for fd in fds:
             self._selector.register(fd, selectors.EVENT_READ, _look)
@@ -206,7 +210,9 @@ class Service:
             case "begin":
                 self._queue.append(connection)
                 self._admit()
-            case "window" if connection.model is not None and descriptor >= 0:
+            case "window" if descriptor < 0:  # The kernel passes none beyond the limit.
+                self._send(connection, {"type": "failed", **asdict(_TOO_MANY_FILES)})
+            case "window" if connection.model is not None:
                 self._lanes.put(_job(connection, connection.model, message, SharedMel(descriptor)))
             case "speak":
                 for number in message["ids"]:
@@ -297,6 +303,13 @@ class Service:
             key = self._selector.get_key(connection.socket)
             if key.events != events:
                 self._selector.modify(connection.socket, events, key.data)
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files as far as allowed, because each waiting window is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # "Unlimited" is more than the kernel allows.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _look() -> None:
