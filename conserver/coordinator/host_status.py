@@ -45,7 +45,10 @@ ITEMS_SHOWN = 8
 
 
 class HostStatus:
-    """Combines the supervisor's state message, the workers' shared statuses and IdleWorkers."""
+    """Combines the supervisor's state message, the workers' shared statuses and IdleWorkers.
+
+    supervisor: its description of itself; empty before its first state message.
+    """
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class HostStatus:
         self._statuses = statuses
         self._storages = sorted(config.used_storages)
         self._idle_workers = idle_workers
-        self._supervisor: Message = {}
+        self.supervisor: Message = {}
         self._workers: list[Message] = []
         self._away: dict[str, float] = {}
         self._fixed: dict[str, str | bytes | int] = {
@@ -78,7 +81,7 @@ class HostStatus:
             state, or the supervisor has reloaded.
         """
         before = self._urgent()
-        self._supervisor = message.get("supervisor", {})
+        self.supervisor = message.get("supervisor", {})
         self._workers = message.get("workers", [])
         return self._urgent() != before
 
@@ -88,7 +91,7 @@ class HostStatus:
             (one.get("pid"), "" if one.get("state") in ("idle", "working") else one.get("state"))
             for one in self._workers
         ]
-        return *(self._supervisor.get(key) for key in ("pid", "state", "reload")), workers
+        return *(self.supervisor.get(key) for key in ("pid", "state", "reload")), workers
 
     def fields(self) -> dict[str, str | bytes | int]:
         """The fields as they are now."""
@@ -96,15 +99,15 @@ class HostStatus:
         reasons = self._away_reasons()
         counts = chain_counts.read(self._statuses)
         self._note_away(set(reasons))
-        started_at = self._supervisor.get("started_at")
+        started_at = self.supervisor.get("started_at")
         # While it is unknown, the field keeps the value that the earlier coordinator wrote.
         started = {} if started_at is None else {"started_at": started_at}
         return {
             **self._fixed,
             **started,
-            "pid": self._supervisor.get("pid", 0),
-            "state": self._supervisor.get("state", "running"),
-            "supervisor": orjson.dumps(self._supervisor),
+            "pid": self.supervisor.get("pid", 0),
+            "state": self.supervisor.get("state", "running"),
+            "supervisor": orjson.dumps(self.supervisor),
             "workers": orjson.dumps(workers),
             "away": orjson.dumps(self._away),
             "away_reasons": orjson.dumps(reasons),
@@ -124,11 +127,6 @@ class HostStatus:
         """Store since when each of these storages is away; forget all others."""
         now_s = round(time.time(), 3)
         self._away = {name: self._away.get(name, now_s) for name in sorted(names)}
-
-    @property
-    def supervisor(self) -> Message:
-        """The supervisor's description of itself; empty before its first state message."""
-        return self._supervisor
 
     @property
     def held(self) -> int:

@@ -45,7 +45,7 @@ from conserver.worker.story import StoryWriter
 class Intake:
     """Claims items. Used by the worker loop only.
 
-    claims: the number of the last claim.
+    claims: the number of the last claim. prefetch, schedule: how many items it claims, and when.
     """
 
     def __init__(
