@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(words: list[str]) -> int:
+    _open_closed_streams()
     _print_whatever_it_is(sys.stdout)
     match words:
         case ["run", *rest] if (given := _run_options(rest)) is not None:
@@ -39,6 +41,19 @@ def _command(words: list[str]) -> int:
         from conserver.cli.app import run_cli
 
     return run_cli(words)
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null as each standard stream that the caller has closed (`>&-`).
+
+    Python has None for a closed stream, so that writing to it and flushing it would fail.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # The kernel assigns the lowest free number, which is the stream's own.
+            stream = os.fdopen(os.open(os.devnull, os.O_RDWR), "r+")
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _print_whatever_it_is(stream: object) -> None:

@@ -245,6 +245,6 @@ def _waits(parked: Waits) -> str:
     if parked.rates:
         what.append(f"for the rate of {', '.join(parked.rates)}")
     if parked.throttled:
-        what.append(f"for the server of {', '.join(parked.throttled)}, which asked to wait,")
+        what.append(f"for the server of {', '.join(parked.throttled)}, which asked to wait")
     when = f"in {age_text(parked.due_in_s)}" if parked.due_in_s > 0 else "now"
     return f"waits {' and '.join(what)}, the next is due {when}"

@@ -27,7 +27,7 @@ from setproctitle import setproctitle
 
 from conserver.config.model import Config
 from conserver.config.settings import Settings
-from conserver.errors import EXIT_CHILD
+from conserver.errors import EXIT_CHILD, BootError
 from conserver.process import failpoints
 from conserver.process.boot import HELPERS
 from conserver.process.descriptors import Inherited, hold_standard_descriptors
@@ -89,13 +89,20 @@ def run(
 
     Raises:
         ConfigError: a link or storage is missing or its options are wrong; nothing was started.
-        BootError: a service cannot listen on its address; nothing was started.
+        BootError: a service cannot listen on its address, or the operating system has no room for
+            the workers' sockets; nothing was started.
     """
     failpoints.arm(os.environ)
     hold_standard_descriptors()
     setproctitle("conserver: supervisor")
     log.configure("supervisor", level=settings.log_level, shape=settings.log_format)
-    supervisor = Supervisor(settings, config, reload, entries, services, metrics)
+    try:
+        supervisor = Supervisor(settings, config, reload, entries, services, metrics)
+    except OSError as error:
+        raise BootError(
+            f"the operating system refuses what {settings.workers} workers need: {error} "
+            "(if too many files are open, raise `ulimit -n`)"
+        ) from error
     try:
         return supervisor.run()
     finally:

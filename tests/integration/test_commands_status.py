@@ -191,6 +191,17 @@ def test_status_says_with_which_error_items_are_tried_again(
     assert any("tried again, 12: CRM has no <uuid>" in one["text"] for one in found["findings"])
 
 
+def test_status_says_which_server_has_asked_to_wait(conserver: Command, server: Any) -> None:
+    consumer = Consumer(server)
+    server.rpush("inbox", "u-1")
+    [item] = consumer.claim()
+    state = Progress(rate_slots=["throttled:hook"]).dump()
+    move = calls.Move(item.token, item.epoch, after_ms=60_000, state=state)
+    script.run(server, calls.move("park", consumer.id, [move]))
+    told = b"waits for the server of hook, which asked to wait, the next is due in"
+    assert told in conserver("status").stdout
+
+
 def test_one_look_says_when_all_is_drained(conserver: Command, server: Any) -> None:
     """At the rate that coordinators have written down; what nobody takes is left out."""
     beat(server)

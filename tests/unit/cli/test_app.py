@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -373,6 +374,33 @@ def test_run_does_not_import_the_command_line() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=90, check=True
     )
     assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "closed", "code"),
+    [("settings", "<&- >&- 2>&-", 0), ("settings", ">&-", 0), ("run --workers x", "2>&-", 78)],
+)
+def test_a_closed_standard_stream_changes_no_exit_code(
+    command: str, closed: str, code: int
+) -> None:
+    line = f"exec {sys.executable} -m conserver {command} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=ROOT, capture_output=True, timeout=90, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_too_few_files_for_the_workers_are_a_message(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("chains: {a: {ingress_lists: [in]}}")
+    line = f"ulimit -n 32; exec {sys.executable} -m conserver run --workers 30"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env=environ, capture_output=True, timeout=90, check=False
+    )
+    assert done.returncode == 70, done
+    assert b"Too many open files" in done.stderr
+    assert b"raise `ulimit -n`" in done.stderr
+    assert b"Traceback" not in done.stdout + done.stderr
 
 
 def test_no_command_imports_the_client_of_redis_before_it_connects() -> None:
