@@ -96,7 +96,7 @@ def _print(output: Output, job: Job) -> None:
         "link": _progress(job),
         "progress": "",
         "retry_at": _time(job.retry_at),
-        ("waits_for" if job.status == "waiting" else "error"): jobs.why(job),
+        ("waits_for" if job.status == "waiting" else "error"): job.why,
         "notification_error": failure,
     }
     for name, value in told.items():

@@ -33,13 +33,13 @@ def follow(
         elif found.job.ended:
             yield position, _ended(client, one, found.job, time.monotonic() - began_s)
         else:
-            yield position, replace(one, outcome="waiting", detail=jobs.why(found.job))
+            yield position, replace(one, outcome="waiting", detail=found.job.why)
 
 
 def _ended(client: Client, one: Submitted, job: Job, followed_s: float) -> Submitted:
     """The submission with its final status, and the analyses and tags of its document in Redis."""
     took_s = min(max(job.updated_at - job.created_at, 0.0), followed_s)
-    ended = replace(one, outcome=job.status, detail=jobs.why(job), duration_s=round(took_s, 3))
+    ended = replace(one, outcome=job.status, detail=job.why, duration_s=round(took_s, 3))
     text = documents.read(client, one.uuid).text
     if text is None:
         return ended

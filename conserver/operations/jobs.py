@@ -188,17 +188,3 @@ def as_data(job: Job) -> dict[str, Any]:
     told = asdict(job)
     del told["fields"]
     return told
-
-
-def why(job: Job) -> str:
-    """Why a job failed, or what it waits for, in one line; "" if nothing is known, and for a job
-    with another status.
-    """
-    error, storages = job.error, job.error.get("storages")
-    if isinstance(storages, dict):
-        return "; ".join(f"{name}: {reason}" for name, reason in storages.items())
-    if error.get("rate"):
-        return f"the rate of {error['rate']}"
-    where = error.get("link") or error.get("storage") or error.get("key")
-    text = str(error.get("error", "")).partition("\n")[0]
-    return ": ".join(str(part) for part in (error.get("reason"), where, text) if part)

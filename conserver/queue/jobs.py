@@ -37,6 +37,7 @@ from typing import Any
 
 import orjson
 
+from conserver.errors import with_type
 from conserver.telemetry.redact import redact_texts
 
 ENDS = frozenset({"completed", "filtered", "cancelled", "failed"})
@@ -83,6 +84,18 @@ class Job:
         """Whether the job has ended. Only a requeue of its dead letter can change it then."""
         return self.status in ENDS
 
+    @property
+    def why(self) -> str:
+        """`error` in one line; "" if it is empty."""
+        error, storages = self.error, self.error.get("storages")
+        if isinstance(storages, dict):
+            return "; ".join(f"{name}: {reason}" for name, reason in storages.items())
+        if error.get("rate"):
+            return f"the rate of {error['rate']}"
+        where = error.get("link") or error.get("storage") or error.get("key")
+        text = str(error.get("error", "")).partition("\n")[0]
+        return ": ".join(str(part) for part in (error.get("reason"), where, text) if part)
+
 
 _OWN = frozenset(
     "list uuid status seq created_ms updated_ms keep_s max_s by counted link attempts progress "
@@ -98,6 +111,8 @@ def load(job: str, found: Mapping[bytes, bytes]) -> Job | None:
         return None
     error = _redacted(fields.get("error"))
     attempts = error.get("attempts")
+    if "error" in error:
+        error["error"] = with_type(str(error.get("type", "")), str(error["error"]))
     return Job(
         id=job,
         list=fields.get("list", ""),
@@ -122,7 +137,7 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
 
 
-def _redacted(text: str | None) -> Mapping[str, Any]:
+def _redacted(text: str | None) -> dict[str, Any]:
     shown: Any = redact_texts(_object(text))
     return dict(shown)
 

@@ -99,7 +99,7 @@ def _row(visit: Visit, job: Job) -> dict[str, Any]:
         "job": job,
         "name": job.fields.get(NAME, "") or job.uuid,
         "subject": "",
-        "error": str(job.error.get("error") or "") if job.status in ("failed", "waiting") else "",
+        "error": job.why,
         "said": "",
         "silent": False,
     }

@@ -31,3 +31,26 @@ def test_the_error_of_an_earlier_attempt_is_not_shown(status: str) -> None:
     job = jobs.load("j", fields)
     assert job is not None
     assert (job.error, job.attempts) == ({}, 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "why"),
+    [
+        (
+            "failed",
+            {"reason": "failed", "link": "a", "error": "'x'", "type": "KeyError"},
+            "failed: a: KeyError: 'x'",
+        ),
+        ("failed", {"reason": "poison", "error": "it died\nof that"}, "poison: it died"),
+        ("waiting", {"link": "a", "error": "busy", "attempts": 1}, "a: busy"),
+        ("waiting", {"storages": {"s3": "is away", "pg": "is full"}}, "s3: is away; pg: is full"),
+        ("waiting", {"rate": "link:a", "attempts": 0}, "the rate of link:a"),
+        ("waiting", {}, ""),
+    ],
+)
+def test_why_a_job_failed_or_waits_is_one_line(
+    status: str, error: dict[str, object], why: str
+) -> None:
+    job = jobs.load("j", {b"status": status.encode(), b"error": orjson.dumps(error)})
+    assert job is not None
+    assert job.why == why
