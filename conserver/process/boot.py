@@ -82,7 +82,8 @@ class Boot:
     """A descriptor that becomes readable (end of file) when the supervisor is gone."""
     listener: socket.socket | None = None
     """The listening socket: of a service, for its clients; of the coordinator, for metrics, if they
-    have a port. It outlives the child, so that no connection is refused during a replacement."""
+    have a port. It outlives the child, so that no connection is refused during a replacement,
+    unless the replacement could not start."""
     other_statuses: list[SharedStatus] = field(default_factory=list)
     """Coordinator and API: the shared statuses of services and transcribers, for their metrics."""
     transcribers: list[str] = field(default_factory=list)

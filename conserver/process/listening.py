@@ -43,6 +43,21 @@ def listen(host: str, port: int, what: str, variable: str) -> socket.socket:
     return listener
 
 
+def stop(listener: socket.socket) -> bool:
+    """Refuse new connections, and reset those that nobody has accepted.
+
+    The socket keeps its address. It takes connections again when a process calls `listen` on it, as
+    every server does at its start.
+
+    Returns:
+        False if the socket did not listen.
+    """
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return False
+    listener.shutdown(socket.SHUT_RD)
+    return True
+
+
 def _why(where: str, variable: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{where}: another process does; set {variable}PORT, or stop that one"

@@ -28,7 +28,7 @@ from setproctitle import setproctitle
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD, BootError
-from conserver.process import failpoints
+from conserver.process import failpoints, listening
 from conserver.process.boot import HELPERS
 from conserver.process.descriptors import Inherited, hold_standard_descriptors
 from conserver.process.messages import Blame, receive
@@ -279,8 +279,21 @@ class Supervisor:
             blamed = bool(blame.items) or died_of_page
             backoff_s = slot.backoff.after_s(lived_s, blamed=blamed)
         slot.due_at_s = time.monotonic() + backoff_s
+        if backoff_s and not child.ready:
+            self._close_port(slot)
         child.close()
         slot.clear()
+
+    def _close_port(self, slot: ChildSlot) -> None:
+        """Refuse connections to the slot's TCP port, because its child could not start: nobody may
+        ever answer. The next child listens again.
+        """
+        if slot.listener is None or slot.role in HELPERS or self._shutdown.in_progress:
+            return
+        if listening.stop(slot.listener):
+            what = f"it refuses connections until the next {slot.name} serves it"
+            port = slot.listener.getsockname()[1]
+            self._log.warning("port_closed", child=slot.name, port=port, what=what)
 
     def _report(self, slot: ChildSlot, child: Child, death: Death) -> None:
         """Log a death. If no child of its role was ever ready, fail the boot."""
@@ -395,7 +408,10 @@ class Supervisor:
             consumer, blame = slot.consumer, asdict(Blame())
             self._orders.add("return", consumer=consumer, blame=blame, empty=True)
         slot.clear()
-        slot.due_at_s = time.monotonic() + slot.backoff.after_s(0.0)
+        backoff_s = slot.backoff.after_s(0.0)
+        slot.due_at_s = time.monotonic() + backoff_s
+        if backoff_s:
+            self._close_port(slot)
         tried_enough = slot.backoff.deaths >= START_TRIES_MAX
         if tried_enough and self._boot_depends_on(slot):
             self._fail_boot(slot, reason, EXIT_CHILD)

@@ -107,6 +107,27 @@ def test_a_reload_with_a_faulty_file_of_tokens_is_refused(start: Start, tmp_path
     assert daemon.stop() == 0
 
 
+def test_one_that_cannot_start_again_has_its_port_closed_until_it_can(
+    start: Start, tmp_path: Path
+) -> None:
+    """Nobody would answer the connections that the supervisor's socket takes."""
+    file = tmp_path / "tokens"
+    file.write_text("")
+    daemon, web = start("fork", CONSERVER_API_TOKENS_FILE=str(file))
+    file.write_text("{ no tokens")
+    daemon.signal(signal.SIGKILL, *daemon.pids("api"))
+    closed = daemon.event("port_closed", LONG_S)
+    assert (closed["child"], closed["port"]) == ("api", web.base_url.port)
+    with http_client(web.base_url, timeout=LONG_S) as fresh:
+        with pytest.raises(httpx.ConnectError):
+            fresh.get("/livez")
+        file.write_text("")
+        daemon.until(lambda: len(daemon.events("api_listens")) == 2, LONG_S)
+        assert fresh.get("/livez").status_code == 200
+    assert len(daemon.events("port_closed")) == 1
+    assert daemon.stop() == 0
+
+
 def test_a_stop_finishes_requests_and_ends_streams(start: Start, tmp_path: Path) -> None:
     daemon, web = start()
     later = {"list": "in", "not_before": "2090-01-01T00:00:00Z"}

@@ -18,8 +18,10 @@ import pytest
 import redis
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
+from servers import Redis
 
 from tests.clients import http_client
+from tests.conftest import Private
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import TcpProxy, free_port
 from tests.process.test_daemon import trouble
@@ -417,3 +419,26 @@ def test_hundreds_of_scrapes_leave_nothing_open(start: Start, client: redis.Redi
         host.scrape("/metrics/queues")
     host.daemon.until(lambda: opened() <= before + 2)
     host.daemon.until(lambda: len(client.client_list()) <= connections + 1)
+
+
+def test_a_coordinator_that_cannot_start_has_its_port_closed_until_the_next(
+    start: Start, private: Private
+) -> None:
+    """A scrape of nobody would wait until its timeout."""
+    server = private(Redis())
+    host = start(REDIS_URL=server.url)
+    daemon = host.daemon
+    server.pause()  # No coordinator becomes ready.
+    for starts in (2, 3):
+        assert not daemon.events("port_closed")
+        daemon.signal(signal.SIGKILL, daemon.coordinator)
+        daemon.until(partial(_has_listened, daemon, starts), 60)
+    closed = daemon.event("port_closed")
+    assert (closed["child"], closed["port"]) == ("coordinator", host.port)
+    assert host.get("/metrics").status_code == 200
+    server.resume()
+    assert daemon.stop() == 0
+
+
+def _has_listened(daemon: Daemon, times: int) -> bool:
+    return len(daemon.events("metrics_listen")) == times
