@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 protocol with limits on what a client may send, and how slowly.
 
 1. The head must arrive within HEAD_S_MAX and have at most HEAD_BYTES_MAX. (httptools has no limit:
-   it would keep an endless header.) The size limit also holds for the bytes of a body outside its
+   it would keep an endless header.) A longer head passes if one read of the socket, of 256 KiB at
+   most, returns the whole of it. The size limit also holds for the bytes of a body outside its
    chunks: chunk sizes, chunk extensions and trailers. api/bodies.py limits the body itself.
 2. If a request is answered before its body is complete, at least REST_BYTES_MIN of the rest must
    arrive in each REST_S_MAX. (uvicorn would wait as long as single bytes arrive. The connection is
