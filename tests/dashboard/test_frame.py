@@ -83,9 +83,11 @@ def test_a_revoked_token_has_no_session(api: Api, visitors: Visitors) -> None:
     assert visitor.get().url.endswith("/ui/login")
 
 
-def test_a_role_that_may_not_read_sees_no_page(visitors: Visitors) -> None:
+def test_a_role_that_may_not_read_sees_only_the_form_to_submit(visitors: Visitors) -> None:
     visitor = visitors()
     page = visitor.press(visitor.get("login"), "Log in", token="text-submit")
+    assert (page.status, urlsplit(page.url).path) == (200, "/ui/submit")
+    page = visitor.get("jobs")
     assert page.status == 403
     assert "<code>read</code>" in page.html
 

@@ -111,7 +111,8 @@ class Dashboard:
         self.relaying = CapacityLimiter(RELAYING_MAX)
 
     async def enter(self, request: Request, role: str) -> Visit | Response:
-        """The visit of a logged-in visitor, or a redirect to the login.
+        """The visit of a logged-in visitor, or a redirect: to the login; from the overview to the
+        form that submits, for a visitor who may not read.
 
         Raises:
             ProblemError: 403: the visitor lacks the role.
@@ -130,6 +131,8 @@ class Dashboard:
             return self._to_login(visit)
         request.state.token = token
         if not token.may(role):
+            if not visit.here and token.may("submit"):  # A login leads to the overview.
+                return RedirectResponse(visit.to_path("submit"), 303)
             raise ProblemError(
                 403,
                 f"you are `{token.name}`, which has not the role `{role}` that this needs",
