@@ -95,6 +95,7 @@ def _print(output: Output, job: Job) -> None:
         "updated_at": _time(job.updated_at),
         "link": _progress(job),
         "progress": "",
+        "error": "",
         "retry_at": _time(job.retry_at),
         ("waits_for" if job.status == "waiting" else "error"): job.why,
         "notification_error": failure,

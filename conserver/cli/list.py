@@ -61,6 +61,14 @@ def list_(
     return 0
 
 
+_WAITS_FOR = {
+    "rate": "its rate",
+    "throttled": "a server that asked to wait",
+    "later": "the time for which it was submitted",
+    "retry": "another attempt",
+}
+
+
 def _running(one: Running) -> tuple[object, ...]:
     what = holder_text(one.link, one.since_s, one.worker, one.host)
     return ("running", one.uuid, one.job, "", "", what)
@@ -74,6 +82,8 @@ def _waiting(one: Content) -> tuple[object, ...]:
     if one.due_at:
         due_s = one.due_at - time.time()
         what.append(f"due in {age_text(due_s)}" if due_s > 0 else "due now")
+    if one.cause in _WAITS_FOR:
+        what.append(f"waits for {_WAITS_FOR[one.cause]}")
     if one.error:
         what.append(one.error)
     return (place, one.uuid, one.job, one.attempts or "", ", ".join(one.links), "; ".join(what))

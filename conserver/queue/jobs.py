@@ -91,7 +91,7 @@ class Job:
         if isinstance(storages, dict):
             return "; ".join(f"{name}: {reason}" for name, reason in storages.items())
         if error.get("rate"):
-            return f"the rate of {error['rate']}"
+            return f"its rate, {error['rate']}"
         where = error.get("link") or error.get("storage") or error.get("key")
         text = str(error.get("error", "")).partition("\n")[0]
         return ": ".join(str(part) for part in (error.get("reason"), where, text) if part)

@@ -279,7 +279,7 @@ def test_jobs(conserver: Command, server: Any, tmp_path: Path) -> None:
     [
         ("failed", {"reason": "failed", "link": "crm", "error": "no\nyes"}, "failed: crm: no"),
         ("waiting", {"link": "crm", "error": "busy", "attempts": 1}, "crm: busy"),
-        ("waiting", {"rate": "link:crm"}, "the rate of link:crm"),
+        ("waiting", {"rate": "6/min"}, "its rate, 6/min"),
         ("waiting", {"storages": {"s3": "is away"}}, "s3: is away"),
     ],
 )
@@ -293,6 +293,7 @@ def test_jobs_shows_times_and_errors_for_people(
     assert "2001-09-09 01:46:40 UTC" in shown
     assert "2001-09-09 01:47:40 UTC" in shown
     assert {"failed": "error", "waiting": "waits_for"}[status].ljust(13) + line in shown
+    assert "{" not in shown
     assert conserver.json("jobs", "show", "j")["error"] == error
 
 

@@ -47,6 +47,14 @@ def parked(server: Any) -> Any:
     return server
 
 
+def test_a_list_says_what_its_parked_items_wait_for(parked: Any, conserver: Command) -> None:
+    lines = conserver("list", "inbox").stdout.decode().splitlines()
+    said = {uuid: line for line in lines for uuid in ("u-1", "u-2", "u-3") if f" {uuid} " in line}
+    assert "waits for another attempt; the CRM answered 500" in said["u-1"]
+    assert "waits for storage s3; due in " in said["u-2"]
+    assert said["u-3"].endswith("; waits for its rate")
+
+
 def test_parked_items_are_tried_now(parked: Any, conserver: Command) -> None:
     counted = conserver("retry", "--list", "inbox", "--dry-run")
     assert counted.stdout.splitlines() == [b"2 items would be tried now"]

@@ -44,7 +44,7 @@ def test_the_error_of_an_earlier_attempt_is_not_shown(status: str) -> None:
         ("failed", {"reason": "poison", "error": "it died\nof that"}, "poison: it died"),
         ("waiting", {"link": "a", "error": "busy", "attempts": 1}, "a: busy"),
         ("waiting", {"storages": {"s3": "is away", "pg": "is full"}}, "s3: is away; pg: is full"),
-        ("waiting", {"rate": "link:a", "attempts": 0}, "the rate of link:a"),
+        ("waiting", {"rate": "6/min", "attempts": 0}, "its rate, 6/min"),
         ("waiting", {}, ""),
     ],
 )
