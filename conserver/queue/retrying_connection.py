@@ -159,8 +159,11 @@ class RetryingConnection:
         """
         if self._connection.is_connected:
             try:
-                self._connection.can_read()
+                # All answers were read, so there is nothing to read but the end.
+                ended = self._connection.can_read()
             except (RedisConnectionError, OSError):
+                ended = True
+            if ended:
                 self.close()
 
     def _until_answered(self, words: tuple[Any, ...], call: Call | None) -> Any:
