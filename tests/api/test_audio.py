@@ -236,6 +236,17 @@ def test_ten_at_once_all_get_their_id_at_once(
     assert len(queue.waiting("calls")) == 11
 
 
+def test_no_key_is_taken_for_a_request_without_one(
+    ask: Ask, submit: httpx.Client, queue: Queue
+) -> None:
+    made = ask(headers={"Prefer": "respond-async"}).json()["id"]
+    source = queue.client.hget(f"conserver:job:{made}", "source").decode()
+    job = {"list": "calls", "url": "https://example.com/a.wav"}
+    for key in (f"repeat {source}", source):
+        answer = submit.post("/v1/jobs", json=job, headers={"Idempotency-Key": key})
+        assert answer.status_code == 202, answer.text
+
+
 def test_a_client_that_goes_away_loses_nothing_and_finds_its_job_again(
     api: Api, queue: Queue, redis_url: str
 ) -> None:

@@ -56,17 +56,18 @@ async def keep(client: redis.asyncio.Redis, owner: str, key: str, source: str, j
 
 async def repeated(client: redis.asyncio.Redis, owner: str, source: str) -> str:
     """The job of an identical request without a key in the last RETRY_S; "" for none."""
-    found: Any = await client.get(_name(owner, f"repeat {source}"))
+    found: Any = await client.get(_name(owner, f"\n{source}"))
     return found.decode() if found else ""
 
 
 async def note(shared: Multiplexed, owner: str, source: str, job: str) -> None:
     """Store the job of a request without a key, for `repeated`. Raises redis.RedisError."""
-    name = _name(owner, f"repeat {source}")
+    name = _name(owner, f"\n{source}")
     (answer,) = await shared.execute(("SET", name, job, "EX", RETRY_S))
     if isinstance(answer, Exception):
         raise answer
 
 
 def _name(owner: str, key: str) -> str:
+    """The Redis key. A request without an Idempotency-Key has a `key` that no header can hold."""
     return keys.idempotency(hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest())
