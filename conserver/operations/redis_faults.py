@@ -14,6 +14,7 @@ _BY_WORD = {
     "BUSY": "Redis is busy with a script",
     "NOPERM": "the login lacks a right (`conserver doctor` says which)",
     "NOAUTH": "Redis wants a password; REDIS_URL has none",
+    "unauthenticated": "Redis wants a password; REDIS_URL has none",  # told of a large command
     "WRONGPASS": "Redis refuses the password of REDIS_URL",
     "OOM": "Redis is full: nothing was taken (`conserver doctor` says what fills it)",
     "WRONGTYPE": "a key has another type than it must have (`conserver doctor` names it)",

@@ -59,7 +59,8 @@ TRANSIENT_ERRORS = (
 TRANSIENT = re.compile(
     r"(^|: -)(MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|READONLY|OOM|NOPERM|LOADING) "
 )
-
+# Redis's answer to a command of more than ten words, or with a large one, where it wants a login.
+_LOGIN_MISSING = "Protocol error: unauthenticated "
 
 LARGE_BYTES = 1 << 16
 
@@ -82,17 +83,20 @@ def pack(words: Sequence[Any]) -> bytes:
 
 def is_transient(error: ResponseError) -> bool:
     """Whether an error comes from Redis's present condition, and not from the command."""
-    return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT.search(str(error)) is not None
+    text = str(error)
+    if text.startswith(_LOGIN_MISSING):
+        return True
+    return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT.search(text) is not None
 
 
 def advice(error: Exception) -> str:
     """The advice that is logged with a transient error: what the process waits for."""
     if isinstance(error, NoPermissionError):
         return "waiting until the ACL of this Redis user allows it: see `conserver doctor`"
+    if isinstance(error, AuthenticationError) or str(error).startswith(_LOGIN_MISSING):
+        return "it refuses the login of REDIS_URL; waiting until it does not"
     if isinstance(error, ResponseError):
         return "it is up and refuses this; waiting until it does not"
-    if isinstance(error, AuthenticationError):
-        return "it refuses the login of REDIS_URL; waiting until it does not"
     return "waiting until it answers"
 
 

@@ -19,6 +19,7 @@ from conserver.operations.redis_faults import why
         (exceptions.NoPermissionError("this user has no permissions"), "lacks a right"),
         (exceptions.AuthenticationError("invalid username"), "refuses the password"),
         (exceptions.ResponseError("NOAUTH Authentication required."), "wants a password"),
+        (exceptions.ResponseError("Protocol error: unauthenticated bulk length"), "a password"),
         (
             exceptions.ResponseError("MISCONF Redis is configured to save"),
             "cannot save to its disk",
