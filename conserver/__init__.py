@@ -27,8 +27,10 @@ Where each subject is:
     secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
                            the log, spans, what commands print, HTTP answers and pages, and errors
                            and stories that a worker leaves in Redis. Documents are left as they
-                           are. `grep -rn redact conserver` finds the calls, `grep -rn
-                           hide_everywhere conserver` where a process registers its secrets
+                           are. One place hides them in all answers of the API (http/api/hiding.py),
+                           one in all pages (`shown` in http/dashboard/templating.py). `grep -rn
+                           redact conserver` finds the other calls, `grep -rn hide_everywhere
+                           conserver` where a process registers its secrets
     a new command          operations/<name>.py reads or changes Redis; cli/<name>.py declares the
                            command and prints (with arguments.py, environment.py, output.py,
                            tables.py, and watching.py if live); COMMANDS in cli/app.py lists it.

@@ -234,9 +234,9 @@ def forgets_secrets() -> Iterator[None]:
     """The secrets that the test registers are not hidden in other tests."""
     from conserver.telemetry import redact
 
-    before = redact._hidden
+    before = redact._hidden, redact._quoted
     yield
-    redact._hidden = before
+    redact._hidden, redact._quoted = before
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ unchanged. The rules:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from urllib.parse import unquote
+from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "***"
 
@@ -70,6 +71,8 @@ def is_secret_name(name: str) -> bool:
 
 
 _hidden: tuple[str, ...] = ()
+_quoted: tuple[str, ...] = ()
+"""The values of `_hidden` as JSON writes them between quotation marks."""
 
 
 def hide_everywhere(values: Iterable[str]) -> None:
@@ -78,10 +81,13 @@ def hide_everywhere(values: Iterable[str]) -> None:
 
     Otherwise a password such as `conserver` would remove that word from every log line.
     """
-    global _hidden  # Replaced as a whole, because other threads iterate over it.
+    global _hidden, _quoted  # Replaced as a whole, because other threads iterate over them.
     worth = {value for value in values if _is_worth_hiding(value)}
+    worth |= {form for value in worth for form in (quote(value, safe=""), quote_plus(value))}
     # The longest first, because one secret may be a prefix of another.
     _hidden = tuple(sorted({*_hidden, *worth}, key=len, reverse=True))
+    quoted = [json.dumps(one, ensure_ascii=escape) for one in _hidden for escape in (False, True)]
+    _quoted = tuple(dict.fromkeys(one[1:-1] for one in quoted))
 
 
 def secret_values(value: object, name: str = "") -> Iterator[str]:
@@ -121,6 +127,24 @@ def redact_text(text: str) -> str:
         if value in text:
             text = text.replace(value, HIDDEN)
     return _URL.sub(_shown_url, text) if "://" in text else text
+
+
+def redact_quoted(text: str) -> str:
+    """Like `redact_text`, for a text that holds others as JSON quotes them: metrics, messages."""
+    for value in _quoted:
+        if value in text:
+            text = text.replace(value, HIDDEN)
+    return redact_text(text)
+
+
+def redact_json(body: bytes) -> bytes:
+    """JSON with all its texts redacted, keys too; `body` itself if nothing has to be hidden."""
+    if b"://" not in body and not any(value.encode() in body for value in _quoted):
+        return body
+    try:
+        return json.dumps(redact_texts(json.loads(body)), separators=(",", ":")).encode()
+    except ValueError:  # It is no JSON.
+        return redact_quoted(body.decode("utf-8", "replace")).encode()
 
 
 def _shown_url(match: re.Match[str]) -> str:
@@ -177,7 +201,7 @@ def redact_texts(value: object) -> object:
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, dict):
-        return {key: redact_texts(item) for key, item in value.items()}
+        return {redact_texts(key): redact_texts(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [redact_texts(item) for item in value]
     return value

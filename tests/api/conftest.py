@@ -94,6 +94,16 @@ class Api:
         """What the routes work with."""
         return self._serving.config.app.state.context
 
+    @property
+    def routes(self) -> Any:
+        """All routes of the application, except those of the dashboard."""
+        return self._serving.config.app.routes
+
+    @property
+    def described(self) -> Any:
+        """The description of the routes, as the application makes it."""
+        return self._serving.config.app.openapi()
+
     def client(self, role: str = "", **options: Any) -> httpx.Client:
         """A client with the token of TOKENS, or with none."""
         headers = {"Authorization": f"Bearer text-{role}"} if role else {}

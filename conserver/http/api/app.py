@@ -53,6 +53,7 @@ from conserver.http.api import (
 from conserver.http.api.auth import Failures, Rates
 from conserver.http.api.context import Context
 from conserver.http.api.frame import Frame
+from conserver.http.api.hiding import Hiding
 from conserver.http.api.meters import HttpMeters
 from conserver.http.api.multipart import store_failed
 from conserver.http.api.problems import ProblemError, is_openais, respond
@@ -97,6 +98,7 @@ def create(context: Context) -> FastAPI:
         app.router.routes.extend(router.routes)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     _handle_errors(app)
+    app.add_middleware(Hiding)
     allowed = origins.named(context.settings.api_cors_origins)
     _allow_origins(app, allowed)
     app.add_middleware(

@@ -34,6 +34,7 @@ from conserver.http.api.audio_form import Wanted, invalid
 from conserver.http.api.auth import requires
 from conserver.http.api.context import Context, context_of
 from conserver.http.api.events import changes
+from conserver.http.api.hiding import as_is
 from conserver.http.api.incoming import Incoming
 from conserver.http.api.models import DEFAULT, model_named
 from conserver.http.api.multipart import Form
@@ -98,6 +99,7 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
         return Response(status_code=499)  # The client has disconnected.
     found = await transcript_of_job(request, job)
     body, kind = rendered(found, wanted)
+    as_is(request)
     return Response(body, 200, headers, kind)
 
 

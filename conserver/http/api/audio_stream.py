@@ -24,10 +24,12 @@ from conserver.http.api import openai_errors
 from conserver.http.api.audio_answers import transcript_of_job
 from conserver.http.api.context import context_of
 from conserver.http.api.events import changes
+from conserver.http.api.hiding import as_is
 from conserver.http.api.problems import ProblemError
 from conserver.http.api.subscriptions import TooManyListenersError
 from conserver.media.transcription import formats
 from conserver.queue.jobs import Job
+from conserver.telemetry.redact import redact_text
 
 
 def response(
@@ -35,6 +37,7 @@ def response(
 ) -> StreamingResponse:
     """The events of a job's transcription. turns: also send segments with their speakers."""
     told = {**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    as_is(request)
     return StreamingResponse(_events(request, job, turns), 200, told, "text/event-stream")
 
 
@@ -80,7 +83,7 @@ def _delta(text: str) -> str:
 
 def _failure(status: int, detail: str, kind: str) -> str:
     code = kind.replace("-", "_")
-    return _event(openai_errors.body_of(status, detail, code))
+    return _event(openai_errors.body_of(status, redact_text(detail), code))
 
 
 def _event(body: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from conserver.config.validation import suggest
 from conserver.http.api.auth import check_list, requires
 from conserver.http.api.context import Context, context_of
+from conserver.http.api.hiding import as_is
 from conserver.http.api.problems import ProblemError
 from conserver.operations import lists
 from conserver.operations.tokens import Token
@@ -55,6 +56,7 @@ def peek(
     """The oldest uuids first. They stay on the list until they are acknowledged."""
     context = context_of(request)
     _check(context, token, name)
+    as_is(request)
     with context.client() as client:
         return Waiting(uuids=lists.peek(client, name, limit))
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from conserver.telemetry.redact import redact_text
-
 RETRY_AFTER_S_MAX = 120
 NO_RETRY = {"x-should-retry": "false"}
 
@@ -76,7 +74,7 @@ def concerns(path: str) -> bool:
 def body_of(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
     """The JSON object of an error, for an answer or an event of a stream."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": redact_text(message), "type": kind, "param": param, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def response(

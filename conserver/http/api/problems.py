@@ -16,7 +16,6 @@ from starlette.types import Scope
 
 from conserver.config.validation import said
 from conserver.http.api import openai_errors
-from conserver.telemetry.redact import redact_text
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -59,7 +58,7 @@ def problem(
         "type": kind or _kind_of(title),
         "title": title,
         "status": status,
-        "detail": redact_text(detail),
+        "detail": detail,
         **members,
     }
     return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)

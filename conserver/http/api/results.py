@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from conserver.http.api import etags, submitting
 from conserver.http.api.auth import token_of
 from conserver.http.api.context import context_of
+from conserver.http.api.hiding import as_is
 from conserver.http.api.problems import ProblemError
 from conserver.media.transcription import formats
 from conserver.media.transcription.transcript import Transcript, transcript_of
@@ -65,6 +66,7 @@ async def result(
     headers = {"ETag": etags.of(body), "Cache-Control": "private, no-cache"}
     if etags.matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
+    as_is(request)
     return Response(body, 200, headers, kind)
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
+from conserver.http.api.hiding import as_is
 from conserver.operations import search as operation
 from conserver.operations.tokens import Token
 
@@ -66,6 +67,7 @@ def search(
         )
         for hit in found.hits
     ]
+    as_is(request)
     return SearchPage(
         storage=found.storage, hits=hits, next=found.cursor or None, silent=sorted(found.silent)
     )

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from conserver.http.api.hiding import as_is
 from conserver.http.api.problems import ProblemError
 from conserver.outbound.uploads import Pieces, Store, Upload
 
@@ -41,6 +42,7 @@ def content(
         pieces = store.pieces(found.id, first, last)
     except FileNotFoundError:
         raise ProblemError(404, "the upload is not kept any more", "upload-unknown") from None
+    as_is(request)
     return _Sent(pieces, status, sent)
 
 

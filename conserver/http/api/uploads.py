@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conserver.http.api import bodies, offers, openapi
 from conserver.http.api.auth import requires, token_of
 from conserver.http.api.context import context_of
+from conserver.http.api.hiding import as_is
 from conserver.http.api.incoming import WRITE_BYTES
 from conserver.http.api.multipart import store_failed
 from conserver.http.api.problems import ProblemError, invalid
@@ -92,6 +93,7 @@ async def announce(
     url = await context.transfer(context.uploads.presigned, upload_id, offer)
     await offers.note(context, upload_id, offer)
     base = request.scope.get("root_path", "")
+    as_is(request)
     return UploadOffer(
         upload_id=upload_id,
         url=url or f"{base}/v1/uploads/{upload_id}",

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from conserver.http.api import bodies, etags, submitting
 from conserver.http.api.auth import requires, token_with
 from conserver.http.api.context import Context, context_of
+from conserver.http.api.hiding import as_is
 from conserver.http.api.problems import ProblemError
 from conserver.http.api.shapes import JobView
 from conserver.http.api.submitting import Wish
@@ -185,6 +186,7 @@ def get(
         return Response(status_code=304, headers=headers)
     headers["Content-Length"] = str(len(found.text))
     body = b"" if request.method == "HEAD" else found.text
+    as_is(request)
     return Response(body, 200, headers, "application/json")
 
 

@@ -14,7 +14,6 @@ from conserver.http.api.shapes import iso
 from conserver.operations import workers
 from conserver.operations.tokens import Token
 from conserver.operations.workers import Held
-from conserver.telemetry.redact import redact_text
 
 router = APIRouter(prefix="/v1/hosts", tags=["status"])
 
@@ -106,7 +105,7 @@ def show(
 
 def _view(one: Held) -> HeldView:
     return HeldView(
-        uuid=redact_text(one.uuid),
+        uuid=one.uuid,
         job=one.job,
         list=one.list,
         phase=one.phase,

@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from conserver.config import model
 from conserver.config.environment import Environment
-from conserver.errors import ConfigError, Problem
+from conserver.errors import ConfigError
 from conserver.http.dashboard.pages import Pages, Values, Visit
 from conserver.http.dashboard.picture import picture
 from conserver.operations import reload as operation
 from conserver.operations import settings as settings_operation
-from conserver.telemetry.redact import redact_fields, redact_text, redact_texts
+from conserver.telemetry.redact import redact_fields
 
 pages = Pages()
 _RELOADS = (
@@ -41,7 +41,7 @@ def config(visit: Visit) -> Response:
         "config.html",
         picture=picture(found),
         text=yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100),
-        warnings=[str(redact_texts(str(one))) for one in found.warnings],
+        warnings=[str(one) for one in found.warnings],
         settings=settings_operation.listing(context.settings, os.environ),
         file=context.settings.config_file,
         faults=faults,
@@ -80,12 +80,8 @@ def reloads(visit: Visit) -> Values:
 def _file(visit: Visit) -> tuple[list[str], bool]:
     """The errors in the present file, and whether it differs from the configuration in use."""
     context = visit.context
-
-    def told(problem: Problem) -> str:
-        return redact_text(str(problem))
-
     try:
         now = model.load(context.settings.config_file, Environment(os.environ))
     except ConfigError as error:
-        return [told(one) for one in error.problems], True
+        return [str(one) for one in error.problems], True
     return [], now != context.config

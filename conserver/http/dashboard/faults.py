@@ -9,7 +9,6 @@ from conserver.errors import OperationError
 from conserver.http.api.problems import ProblemError
 from conserver.operations import redis_faults
 from conserver.outbound.uploads import StoreError
-from conserver.telemetry.redact import redact_text
 
 _STATUS_OF_KIND = {"invalid": 422, "not_found": 404, "conflict": 409, "failed": 500}
 
@@ -17,9 +16,9 @@ _STATUS_OF_KIND = {"invalid": 422, "not_found": 404, "conflict": 409, "failed": 
 def status_and_text(error: Exception) -> tuple[int, str]:
     """The HTTP status and the text for an error."""
     if isinstance(error, ProblemError):
-        return error.status, redact_text(error.detail)
+        return error.status, error.detail
     if isinstance(error, OperationError):
-        return _STATUS_OF_KIND.get(error.kind, 503), redact_text(str(error))
+        return _STATUS_OF_KIND.get(error.kind, 503), str(error)
     if isinstance(error, RedisError):
         return 503, f"{redis_faults.why(error)}. Workers wait for it, and lose nothing."
     if isinstance(error, StoreError):

@@ -30,7 +30,6 @@ from conserver.outbound.fetch import FetchOptions
 from conserver.outbound.relay import Relay
 from conserver.outbound.uploads import SCHEME
 from conserver.telemetry import log
-from conserver.telemetry.redact import redact_text
 from storage.reading import NotBase64Error, decode_body, media_type
 
 pages = Pages()
@@ -76,9 +75,9 @@ def _passed_on(visit: Visit, url: str, kind: str, headers: dict[str, str]) -> Re
     try:
         relay = Relay(url, _rules(visit.context.config), wanted)
     except Rejected as error:
-        raise ProblemError(403, redact_text(error.reason), "recording-refused") from None
+        raise ProblemError(403, error.reason, "recording-refused") from None
     except (Retry, FailedAttemptError) as error:
-        raise ProblemError(502, redact_text(str(error)), "recording-away") from None
+        raise ProblemError(502, str(error), "recording-away") from None
     if visit.request.method == "HEAD":
         relay.close()
         return Response(None, relay.status, {**relay.headers, **headers}, kind)
@@ -109,8 +108,7 @@ class _Relayed(StreamingResponse):
             await super().__call__(scope, receive, send)
         except Retry as error:
             # The answer stays incomplete, so the connection is closed and the browser notices it.
-            reason = redact_text(str(error))
-            log.get_logger().warning("recording_broke_off", reason=reason)
+            log.get_logger().warning("recording_broke_off", reason=str(error))
         finally:
             self._relay.close()
 

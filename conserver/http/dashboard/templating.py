@@ -1,4 +1,4 @@
-"""Jinja2: every value is escaped, and numbers, sizes and times look as people read them."""
+"""Jinja2: every value is escaped and has no secrets; numbers, sizes and times are for people."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from conserver.http.dashboard import csrf
 from conserver.http.dashboard.faults import status_and_text
 from conserver.http.dashboard.pages import Page, Visit, quoted
 from conserver.operations.error_kinds import common_part
+from conserver.telemetry.redact import redact_text
 
 if TYPE_CHECKING:
     from conserver.http.dashboard.app import Dashboard
@@ -78,6 +79,11 @@ class Templates:
         return self._versions[name]
 
 
+def shown(value: Any) -> Any:
+    """A value as templates show it: without secrets. Markup was made of such values."""
+    return value if isinstance(value, (Markup, int, float)) else redact_text(str(value))
+
+
 @cache
 def environment() -> Environment:
     """The Jinja2 environment of this process; all dashboards share its compiled templates."""
@@ -85,6 +91,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=shown,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
@@ -103,6 +110,8 @@ def environment() -> Environment:
     )
     made.globals.update(quoted=quoted, now=time.time, path=path, highest=highest)
     made.globals["macros"] = made.get_template("macros.html").module
+    # What a vCon holds belongs to its reader, and is shown as it is.
+    made.globals["parts"] = made.overlay(finalize=None).get_template("call.html").module
     return made
 
 
@@ -187,7 +196,7 @@ def highest(lines: Sequence[Sequence[float | None]]) -> float:
 
 def coded(text: str) -> Markup:
     """HTML for a text: parts in backticks become <code>, everything is escaped."""
-    parts = text.split("`")
+    parts = redact_text(text).split("`")
     return Markup().join(
         Markup("<code>{}</code>").format(part) if place % 2 else part
         for place, part in enumerate(parts)
@@ -195,6 +204,6 @@ def coded(text: str) -> Markup:
 
 
 def short(text: object, length: int = 80) -> str:
-    """The beginning of a text on one line."""
-    line = " ".join(str(text).split())
+    """The beginning of a text on one line. A cut would hide half a secret from `shown`."""
+    line = " ".join(redact_text(str(text)).split())
     return line if len(line) <= length else line[: length - 1] + "…"

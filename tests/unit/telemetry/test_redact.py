@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from conserver.telemetry.redact import (
@@ -10,6 +12,8 @@ from conserver.telemetry.redact import (
     is_secret_name,
     printable,
     redact_fields,
+    redact_json,
+    redact_quoted,
     redact_text,
     redact_texts,
     secret_values,
@@ -137,6 +141,35 @@ def test_texts_at_every_depth_keep_what_their_names_mean() -> None:
         "token": "t-1",
         "all": ["redis://u:***@h", 3, None, ["http://***@y"]],
     }
+
+
+@pytest.mark.usefixtures("forgets_secrets")
+def test_a_secret_is_hidden_as_json_and_as_addresses_write_it() -> None:
+    secret = 'n0"w\\here\n é'
+    hide_everywhere([secret])
+    for quoted in ("n0%22w%5Chere%0A%20%C3%A9", "n0%22w%5Chere%0A+%C3%A9"):
+        assert redact_text(f"GET /lists/{quoted}?a") == f"GET /lists/{HIDDEN}?a"
+    assert redact_quoted('items{list="n0\\"w\\\\here\\n é"} 1') == 'items{list="***"} 1'
+    for ascii_only in (True, False):
+        body = json.dumps({"a": [secret, 1.50], secret: "é"}, ensure_ascii=ascii_only).encode()
+        assert json.loads(redact_json(body)) == {"a": [HIDDEN, 1.5], HIDDEN: "é"}
+
+
+@pytest.mark.parametrize("body", [b' {"a" : 1.50}', b"[123456789012345678901234567890]", b"{", b""])
+def test_json_that_has_no_secret_stays_as_it_is(body: bytes) -> None:
+    assert redact_json(body) is body
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'["\\"redis://u:p@h/\\"", "\\n"]', b'["\\"redis://u:***@h/\\"","\\n"]'),
+        (b"{ redis://u:p@h", b"{ redis://u:***@h"),
+    ],
+)
+def test_urls_in_json_lose_their_passwords(body: bytes, expected: bytes) -> None:
+    """JSON stays JSON; what is no JSON is redacted as a text."""
+    assert redact_json(body) == expected
 
 
 def test_nested_values() -> None:

@@ -15,6 +15,7 @@ from conserver.config.settings import Settings
 from conserver.errors import OperationError, Rejected
 from conserver.http.api import bodies
 from conserver.http.api.context import Context, context_of
+from conserver.http.api.hiding import as_is
 from conserver.http.api.problems import ProblemError
 from conserver.http.api.vcon_server import access, route
 from conserver.http.api.vcon_server.oddities import oddities
@@ -75,6 +76,7 @@ async def post(
         access.ingress_list(context, token, name, "ingress_lists")
     found = await document_in(request, context)
     await asyncio.to_thread(store, context, found, names)
+    as_is(request)
     response = Response(found.base, 201, media_type=JSON)
     for told in oddities(found):
         response.headers.append(ODDITY_HEADER, told)
@@ -118,6 +120,7 @@ def get(
             _check_is_uuid(vcon_uuid)
             index.remove(client, context.settings, vcon_uuid)
             raise refusal(404, "vCon not found")
+    as_is(request)
     return Response(_spelt(context.settings, text), media_type=JSON)
 
 
@@ -137,6 +140,7 @@ def get_many(
             room -= len(parts[-1])
             if room < 0:
                 raise refusal(413, "these are too much for one answer: ask for fewer")
+    as_is(request)
     return Response(b"[%b]" % b",".join(parts), media_type=JSON)
 
 

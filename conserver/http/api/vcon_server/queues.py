@@ -10,6 +10,7 @@ from fastapi import Depends, Query, Request, Response
 
 from conserver.http.api import bodies
 from conserver.http.api.context import Context, context_of
+from conserver.http.api.hiding import as_is
 from conserver.http.api.vcon_server import access, documents, route
 from conserver.http.api.vcon_server.route import invalid
 from conserver.operations import dead_letter_moves, dead_letters, lists, push
@@ -84,6 +85,7 @@ def egress(
     """Takes uuids off an egress list, the oldest first."""
     context = context_of(request)
     access.egress_list(context, token, egress_list, "egress_list")
+    as_is(request)
     with context.client() as client:
         return lists.take(client, egress_list, limit)
 

@@ -27,7 +27,6 @@ from conserver.errors import ConfigError, OperationError
 from conserver.http.api.context import context_of
 from conserver.http.api.problems import ProblemError
 from conserver.telemetry import log
-from conserver.telemetry.redact import redact_text
 
 FAILURES = {
     "GET /stats/queue": "Failed to get queue depth",
@@ -128,7 +127,7 @@ def _answer(request: Request, path: str, error: Exception) -> Response:
             return _detail(422, str(error))
         case OperationError(kind="unavailable"):
             return _detail(503, str(error), _RETRY_S)
-    log.get_logger().warning("vcon_server_route_failed", route=route, error=redact_text(str(error)))
+    log.get_logger().warning("vcon_server_route_failed", route=route, error=str(error))
     return _detail(500, FAILURES.get(route, FAILURE))
 
 
@@ -138,4 +137,4 @@ def _without_input(error: RequestValidationError) -> list[dict[str, Any]]:
 
 
 def _detail(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": redact_text(text)}, status, dict(headers or {}))
+    return JSONResponse({"detail": text}, status, dict(headers or {}))
