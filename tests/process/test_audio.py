@@ -26,14 +26,14 @@ from tests.conftest import absent
 from tests.daemon import Daemon
 from tests.helpers import eventually, free_port
 from tests.pages import ROOT, Shell, Step, blocks, steps
-from tests.unit.media.speech.real import DATA, TINY, channels_of
+from tests.unit.media.speech.real import DATA, HEARING, channels_of
 from tests.unit.media.transcription.sounds import wav
 
 CALLS = DATA / "calls"
 TEXT = "yes please call seven two four"
 CONFIG: dict[str, Any] = {
     "links": {
-        "hear": {"module": "links.transcribe", "options": {"model": TINY.name}},
+        "hear": {"module": "links.transcribe", "options": HEARING},
         "mark": {"module": "links.tag", "options": {"tags": ["heard"]}},
     },
     "chains": {

@@ -15,11 +15,11 @@ from conserver.queue import keys
 from conserver.vcon.document import encode_body
 from tests.collector import Collector
 from tests.daemon import Daemon
-from tests.unit.media.speech.real import DATA, TINY
+from tests.unit.media.speech.real import DATA, HEARING
 
 TEXT = "yes please call seven two four"
 CONFIG: dict[str, Any] = {
-    "links": {"hear": {"module": "links.transcribe", "options": {"model": TINY.name}}},
+    "links": {"hear": {"module": "links.transcribe", "options": HEARING}},
     "chains": {"calls": {"links": ["hear"], "ingress_lists": ["calls"], "egress_lists": ["heard"]}},
 }
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parents[4] / "scripts" / "data"
 # On a CPU without VNNI oneDNN's int8 saturates: the encoder's output is 8 % off, and words repeat.
 TINY = Model(str(DATA / "tiny-whisper"), device="cpu", compute_type="float32")
+HEARING = {"model": TINY.name, "compute_type": TINY.compute_type}
+"""The options of a link transcribe with this model."""
 
 # A conversion of OpenAI's Whisper base; the package's own, not Systran's.
 _MULTILINGUAL_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
