@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conserver.coordinator.list_waiters import WAIT_S
 from conserver.process import wakeup
 from tests.coordination import FakeHost, fake_host, stays
 from tests.helpers import LONG_S, eventually
@@ -89,7 +90,8 @@ def test_several_workers_are_woken_for_what_came_to_returned_without_a_wait(make
     eventually(lambda: len(host.waiting()) == 1)
     host.return_items(dead)
     for _ in others:
-        (worker,) = eventually(lambda: [w for w in others if w.receives(0)])
+        # Sooner than a BLMOVE that nobody cancels ends by itself.
+        (worker,) = eventually(lambda: [w for w in others if w.receives(0)], WAIT_S / 2)
         assert len(worker.claim(most=1)) == 1
     assert host.everywhere() == 2
 
