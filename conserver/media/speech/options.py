@@ -17,7 +17,7 @@ from conserver.media.transcription import onnx_models
 from conserver.media.transcription.engine import Listening, Model
 from conserver.media.transcription.languages import LANGUAGES
 from conserver.media.transcription.models import ModelMissingError
-from conserver.media.transcription.request import Request
+from conserver.media.transcription.request import Request, Text
 
 _OF_MODELS_HERE = (
     "engine", "model_type", "quantization", "device", "device_index", "compute_type",
@@ -54,8 +54,8 @@ class EngineOptions(BaseModel):
     language: str | None = None
     translate: bool = False
     multilingual: bool = False
-    prompt: str | None = None
-    hotwords: str | None = None
+    prompt: Text | None = None
+    hotwords: Text | None = None
     beam_size: int = Field(default=5, ge=1, le=20)
     temperature: tuple[float, ...] = (0.0, 0.4, 0.8)
     words: bool = True

@@ -331,6 +331,8 @@ def test_a_rate_is_kept() -> None:
         ({"server": {"base_url": "ftp://x"}}, "URL scheme should be"),
         ({"server": {}}, "Field required"),
         ({"server": {"base_url": "http://x", "window_s": 1}}, "greater than or equal to 5"),
+        ({"prompt": "a" * 10_001}, "at most 10000 characters"),
+        ({"hotwords": "a" * 10_001}, "at most 10000 characters"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], why: str) -> None:
