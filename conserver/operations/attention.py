@@ -13,6 +13,7 @@ from typing import Any, Literal
 from conserver.operations.hosts import Host
 from conserver.operations.overview import ListState, Overview
 from conserver.operations.words import for_how_long, items, items_wait, one_line
+from conserver.queue import keys
 
 LONG_WAIT_S = 600.0
 """An item that waits longer than this, in a list that is served and not paused, is a finding."""
@@ -174,13 +175,19 @@ def _list(found: Overview, one: ListState, parked_cap: int) -> Iterator[Finding]
 
 
 def _flow(found: Overview, one: ListState) -> Iterator[Finding]:
-    """Findings about items of a list that no worker claims, or that wait for long."""
+    """Findings about items of a list that no worker claims, or that wait for long.
+
+    `conserver drain` pauses the list of callbacks, too. If it stays paused when other lists are
+    resumed, that is a finding before the first callback waits.
+    """
     name, subject, waiting = one.name, f"List {one.name}", _waiting(one)
-    if one.paused and waiting:
+    resumed = one.served and not all(other.paused for other in found.lists)
+    if one.paused and (waiting or (name == keys.NOTIFICATIONS and resumed)):
         since = one.paused_since or None
         how_long = f" for {for_how_long(found.at - since)}" if since else ""
         who = f" by {one.paused_by}" if one.paused_by else ""
-        text = f"has been paused{how_long}{who}: {items_wait(waiting)}"
+        so = ", so that no callbacks are sent" * (name == keys.NOTIFICATIONS)
+        text = f"has been paused{how_long}{who}{so}: {items_wait(waiting)}"
         yield Finding("warning", subject, text, name, since, f"`conserver resume {name}`")
     elif waiting and not one.served:
         text = f"is served by no host: {items_wait(waiting)}"

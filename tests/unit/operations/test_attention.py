@@ -14,6 +14,7 @@ from conserver.operations.hosts import Breaker, Host
 from conserver.operations.overview import ListState, Overview
 from conserver.operations.parked import Waits
 from conserver.operations.words import for_how_long, items, items_wait, one_line
+from conserver.queue import keys
 
 NOW_S = time.time()
 WRONG_TYPE = "has a key of another type, so it is not served; `conserver doctor` names the key"
@@ -80,6 +81,18 @@ def test_lists(state: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize("state", [{"paused": True}, {"served": False}, {"oldest_age_s": 9e9}])
 def test_a_list_where_nothing_waits_worries_nobody(state: dict[str, Any]) -> None:
     assert attention(overview(replace(FINE, **state)), 100) == []
+
+
+def test_callbacks_that_stay_paused_after_a_drain_are_told_before_one_waits() -> None:
+    drained = replace(FINE, paused=True, paused_by="ada@box")
+    callbacks = replace(drained, name=keys.NOTIFICATIONS)
+    assert attention(overview(drained, callbacks)) == []
+    paused = "has been paused by ada@box, so that no callbacks are sent"
+    for waiting, wait in ((0, "0 items wait"), (1, "1 item waits")):
+        [found] = attention(overview(FINE, replace(callbacks, queued=waiting)))
+        said = f"warning: List conserver:notifications {paused}: {wait}"
+        assert texts([found]) == [said]
+        assert found.advice == "`conserver resume conserver:notifications`"
 
 
 def test_a_storage_that_is_away_says_how_much_waits_for_it() -> None:
