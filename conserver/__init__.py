@@ -22,8 +22,8 @@ Where each subject is:
     stalls, time limits    supervisor/watchdog.py kills a child whose main loop stands still for
                            CONSERVER_STALL_TIMEOUT_S (60 s), and a worker with an item past the
                            hard_timeout_s of its link or chain (default: none). Its docstrings tell
-                           the special cases. What follows: "A killed worker" below; but for a hard
-                           limit only the item that exceeded it is blamed
+                           the special cases. "A killed worker" below tells what follows. If the
+                           kill was for a hard_timeout_s, only the item that exceeded it is blamed
     secrets in output      telemetry/redact.py removes them from what leaves a process: lines of
                            the log, spans, what commands print, HTTP answers and pages, and errors
                            and stories that a worker leaves in Redis. Documents are left as they

@@ -138,8 +138,8 @@ CONTROL = _one(
 WAITING = _one(
     "conserver:waiting",
     "hash",
-    "list -> JSON: marks, by which waiting.lua finds the age of the oldest item; a mark is an"
-    " element of the list, and a time at which this element was the last one",
+    "list -> JSON: marks, from which waiting.lua finds the age of the oldest item. A mark is an"
+    " element of the list, and a time at which this element stood at the end of the list",
 )
 _ring = _each(
     "conserver:history:<ring>:<list>",

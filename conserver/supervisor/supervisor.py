@@ -285,8 +285,8 @@ class Supervisor:
         slot.clear()
 
     def _close_port(self, slot: ChildSlot) -> None:
-        """Refuse connections to the slot's TCP port, because its child could not start: nobody may
-        ever answer. The next child listens again.
+        """Refuse connections to the slot's TCP port, because its child could not start, and perhaps
+        no child will ever answer there. The next child listens again.
         """
         if slot.listener is None or slot.role in HELPERS or self._shutdown.in_progress:
             return

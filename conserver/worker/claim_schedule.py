@@ -111,7 +111,8 @@ class ClaimSchedule:
         """Note that the worker claims nothing now.
 
         Args:
-            has_room: some chain has room, but needs no claim.
+            has_room: whether a chain has room. The worker then does not claim because it has
+                emptied the lists of all these chains.
             thread_idle: a chain thread has no item, and could start one that arrives.
         """
         self._has_room = has_room

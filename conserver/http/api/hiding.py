@@ -1,8 +1,8 @@
 """The middleware that hides secrets in all that the API sends: JSON, texts, events, WebSockets.
 
 What a client owns leaves as it is: documents, transcripts, uploads, addresses for uploads, and the
-uuids of an egress list. The route that answers with them says so by `as_is`; an answer with an
-error never leaves as it is.
+uuids of an egress list. The route that answers with them says so by `as_is`, which has no effect if
+the answer is an error.
 Pages of the dashboard pass unchanged: their templates hide secrets (dashboard/templating.py).
 """
 
