@@ -110,6 +110,32 @@ def test_a_form_with_too_deep_an_object_is_refused(submit: httpx.Client, queue: 
     assert queue.waiting("calls") == []
 
 
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [("callbak", "did you mean `callback`?"), ("uuid", "meta"), ("url", "list")],
+)
+def test_a_form_with_an_unknown_field_is_refused(
+    submit: httpx.Client, queue: Queue, field: str, hint: str
+) -> None:
+    fields, file = {"list": (None, "calls"), field: (None, "{}")}, {"file": ("call.wav", b"RIFF")}
+    for form in ({**fields, **file}, {**file, **fields}):
+        answer = submit.post("/v1/jobs", files=form)
+        assert (answer.status_code, answer.json()["type"]) == (422, "invalid")
+        assert [one["pointer"] for one in answer.json()["errors"]] == [field]
+        assert answer.json()["detail"].startswith(f"{field}: is not known here (")
+        assert hint in answer.json()["detail"]
+    assert queue.waiting("calls") == []
+
+
+def test_an_unknown_member_is_refused_with_a_suggestion(submit: httpx.Client) -> None:
+    body = {"list": "calls", "uuid": "u", "callbak": {}, "metta": {}}
+    told = submit.post("/v1/jobs", json=body).json()
+    assert told["detail"] == "callbak: is not known here (did you mean `callback`?)"
+    assert [one["pointer"] for one in told["errors"]] == ["callbak", "metta"]
+    many = {f"{number}" * 200: 0 for number in range(5000)}
+    assert len(submit.post("/v1/jobs", json=many).content) < 5000
+
+
 def test_a_larger_recording_stays_an_upload(
     serve: Callable[..., Api], queue: Queue, tmp_path: Path
 ) -> None:

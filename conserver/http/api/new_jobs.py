@@ -18,7 +18,7 @@ from conserver.http.api import bodies, idempotency, multipart, offers, recording
 from conserver.http.api.context import Context, context_of
 from conserver.http.api.incoming import Incoming
 from conserver.http.api.multipart import Form
-from conserver.http.api.problems import ProblemError, invalid
+from conserver.http.api.problems import ProblemError, check_members, invalid
 from conserver.http.api.submitting import Wish
 from conserver.operations.tokens import Token
 from conserver.outbound.callback import Callback, Format
@@ -35,6 +35,8 @@ _FORM_TEXTS = (
     "response_format",
 )
 _FORM_OBJECTS = ("meta", "callback")
+_FORM_FIELDS = (*_FORM_TEXTS, *_FORM_OBJECTS)
+"""The fields of a form beside its file."""
 
 
 class NewJob(BaseModel):
@@ -99,7 +101,8 @@ async def _hand_in_form(request: Request, context: Context, token: Token, usual:
     """`hand_in` for a form with a file."""
 
     def look(form: Form) -> None:
-        """Refuse a wrong list before the file is read, if the list stands before it in the form."""
+        """Refuse wrong fields before the file is read, if they stand before it in the form."""
+        check_members(form.fields, _FORM_FIELDS)
         if name := form.one("list"):
             submitting.known_list(context, token, name)
 
@@ -196,8 +199,9 @@ async def _check_document(context: Context, wanted: NewJob, upload: Upload | Non
 def _wanted(raw: bytes, usual: str) -> NewJob:
     try:
         found = orjson.loads(raw)
-        if usual and isinstance(found, dict):
-            found = {"list": usual, **found}
+        if isinstance(found, dict):
+            check_members(found, NewJob.model_fields)
+            found = {"list": usual, **found} if usual else found
         return NewJob.model_validate(found)
     except orjson.JSONDecodeError as error:
         raise ProblemError(422, f"the body is not JSON: {error}", "not-json") from None
@@ -212,6 +216,7 @@ def _wanted_of(form: Form, upload: Upload, usual: str) -> tuple[NewJob, str]:
     Raises:
         ProblemError: 422.
     """
+    check_members(form.fields, _FORM_FIELDS)
     given = {name: form.one(name) for name in _FORM_TEXTS if form.one(name)}
     usually = {"list": usual} if usual else {}
     try:

@@ -6,18 +6,20 @@ what to do) and `request_id`. It reveals no internals: no traceback, no address,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from conserver.config.validation import said
+from conserver.config.validation import said, suggest
 from conserver.http.api import openai_errors
 
 MEDIA_TYPE = "application/problem+json"
+_STRANGERS_MAX = 10  # each costs a search for similar names
 
 
 class ProblemError(Exception):
@@ -97,3 +99,19 @@ def invalid(error: ValidationError, place: str = "") -> ProblemError:
     first = errors[0]
     where = f"{first['pointer']}: " if first["pointer"] else ""
     return ProblemError(422, where + first["detail"], "invalid", errors=errors)
+
+
+def check_members(given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse unknown members of an object or fields of a form.
+
+    Raises:
+        ProblemError: 422, with the first unknown names, each with the most similar known name.
+    """
+    errors = [
+        {"pointer": name[:80], "detail": f"is not known here ({suggest(name[:80], known)})"}
+        for name in islice((name for name in given if name not in known), _STRANGERS_MAX)
+    ]
+    if errors:
+        first = errors[0]
+        told = f"{first['pointer']}: {first['detail']}"
+        raise ProblemError(422, told, "invalid", errors=errors)
