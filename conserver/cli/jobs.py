@@ -17,6 +17,7 @@ from conserver.config.validation import suggest
 from conserver.errors import EXIT_USAGE, BootError
 from conserver.operations import jobs
 from conserver.operations.jobs import STATUSES, Job
+from conserver.operations.lists import check_known
 
 _STYLES: dict[str, Style] = {"completed": "good", "failed": "bad", "waiting": "warning"}
 
@@ -41,8 +42,11 @@ def list_(
     if status and status not in STATUSES:
         hint = suggest(status, STATUSES) or f"one of {', '.join(STATUSES)}"
         raise BootError(f"--status {status}: there is no such status ({hint})", EXIT_USAGE)
-    with redis_client(load_settings()) as client:
+    settings = load_settings()
+    with redis_client(settings) as client:
         found = list(islice(jobs.newest(client, name, status), limit or None))
+        if name and not found:
+            check_known(client, [name], configured_lists(settings))
     output.value([jobs.as_data(job) for job in found])
     rows = [
         (

@@ -528,6 +528,10 @@ def test_jobs_are_filtered(submit: httpx.Client, clients: Clients, worker: Consu
     assert ids(list="other") == []
     assert clients("other").get("/v1/jobs").json()["jobs"] == []
     assert clients("narrow").get("/v1/jobs").json()["jobs"] == []
+    assert clients("narrow").get("/v1/jobs", params={"list": "calls"}).status_code == 403
+    unknown = read.get("/v1/jobs", params={"list": "call"})
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "list-unknown")
+    assert unknown.json()["detail"] == "there is no list call (did you mean `calls`?)"
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,11 @@ def test_jobs(conserver: Command, server: Any, tmp_path: Path) -> None:
     assert conserver("jobs", "show", "nobody").returncode == 1
     wrong = conserver("jobs", "list", "--status", "faild")
     assert (wrong.returncode, b"failed" in wrong.stderr) == (2, True)
+    none = conserver.json("jobs", "list", "--list", "inbox", "--status", "failed")
+    assert none == [], "a list without such jobs is known"
+    wrong = conserver("jobs", "list", "--list", "inbux")
+    assert wrong.returncode == 1
+    assert b"there is no list inbux (did you mean `inbox`?)" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,11 @@ class JobPage(BaseModel):
     next: str | None
 
 
-@router.get("", summary="List jobs, newest first")
+@router.get(
+    "",
+    summary="List jobs, newest first",
+    responses={404: {"description": "There is no such list"}},
+)
 def list_jobs(
     request: Request,
     token: Annotated[Token, Depends(token_of)],
@@ -112,6 +116,8 @@ def list_jobs(
             limit=limit,
             allowed=lambda job: submitting.may_see(token, job),
         )
+        if name and not page.jobs:
+            submitting.served_list(context, client, token, name)
     base = request.scope.get("root_path", "")
     return JobPage(jobs=[job_view(job, base) for job in page.jobs], next=page.after or None)
 
