@@ -80,8 +80,14 @@ class Collector:
         self._server.__exit__(kind, error, trace)
 
     def named(self, name: str) -> list[Received]:
-        """The spans of a name that have arrived."""
-        return [span for span in list(self.spans) if span.name == name]
+        """The spans of a name that have arrived, but for those of items that were released: on a
+        busy machine this may happen to any item before it begins.
+        """
+        return [
+            span
+            for span in list(self.spans)
+            if span.name == name and span.attributes.get("conserver.outcome") != "released"
+        ]
 
     def wait_for(self, name: str, count: int = 1, seconds: float = LONG_S) -> list[Received]:
         """The same, once there are so many."""

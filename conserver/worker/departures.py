@@ -85,7 +85,7 @@ class Departures:
         """Record that the item was released, so that another worker can claim it."""
         self._log.debug("released", **item.log_fields(), reason=reason)
         self._story_writer.end(item, "released", text=reason)
-        self._held.remove(item)
+        self._leave(item, "released")
 
     def lost(self, item: Item, *, repeated: bool = False) -> None:
         """Record that Redis does not have the item in flight for this consumer.

@@ -289,6 +289,7 @@ class Intake:
             self._log.warning("suspect_begun", **item.log_fields(), deliveries=item.claimed.deaths)
             return True
         self._story_writer.end(item, "lost")
+        spans.ended(item, "lost")
         self._held.remove(item)
         return False
 

@@ -143,7 +143,7 @@ def ended(item: Item, how: str, error: str = "", text: str = "") -> None:
     """Close the span of an item that has left the worker.
 
     Args:
-        how: done, filtered, cancelled, parked, dead_letter or lost.
+        how: done, filtered, cancelled, parked, released, dead_letter or lost.
         error: the kind of the error, if there was one. text: its message.
     """
     span, item.span = item.span, None

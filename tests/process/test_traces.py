@@ -119,6 +119,33 @@ def test_attempts_are_in_one_trace_and_linked(
     assert (failed["trace_id"], failed["span_id"]) == (first.trace, first.id)
 
 
+def test_the_span_of_a_released_item_ends(
+    start: Start, collector: Collector, client: redis.Redis, tmp_path: Path
+) -> None:
+    """The items wait behind one that is slow; fast ones before it let many be claimed at once."""
+    gate = tmp_path / "gate"
+    daemon = start(CONSERVER_VCON_CONCURRENCY="1")
+    warm = push(client, "in", [vcon() for _ in range(20)])
+    daemon.until(arrived(client, warm))
+    documents = [vcon(subject=f"gate:{gate}"), *(vcon() for _ in range(5))]
+    uuids = [document["uuid"] for document in documents]
+    client.mset({f"vcon:{document['uuid']}": json.dumps(document) for document in documents})
+    client.rpush("in", *uuids)  # all are claimed at once
+
+    def released() -> set[str]:
+        return {
+            span.attributes["messaging.message.conversation_id"]
+            for span in list(collector.spans)
+            if span.name == "process in" and span.attributes["conserver.outcome"] == "released"
+        }
+
+    daemon.until(lambda: released().issuperset(uuids[1:]))
+    gate.touch()
+    daemon.until(arrived(client, warm + uuids))
+    done = collector.wait_for("process in", 26)
+    assert {span.attributes["conserver.outcome"] for span in done} == {"done"}
+
+
 def test_an_item_whose_worker_was_killed_keeps_its_trace(
     start: Start, collector: Collector, client: redis.Redis, tmp_path: Path
 ) -> None:
