@@ -6,6 +6,7 @@ reached, 70 a child cannot start, 78 the configuration is wrong, 130 interrupted
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -133,8 +134,18 @@ def execute(action: Callable[[], int]) -> int:
     except BrokenPipeError:
         # The reader has closed the pipe, as `head` does. Discard the buffered output, because the
         # interpreter would report at its exit that it cannot write it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        _discard_output()
+        note(f"conserver: standard output or a file cannot be written: {error.strerror}")
+        return EXIT_FAILURE
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def age_text(seconds: float) -> str:

@@ -36,6 +36,7 @@ from conserver.media.transcription.speakers import speakers_of
 from conserver.media.transcription.transcript import Transcript
 from conserver.media.transcription.wtf import wtf_body
 from conserver.operations.recordings import MEDIA_TYPES
+from conserver.telemetry.redact import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -354,7 +355,7 @@ class _Delivery:
         if self._form != "text":
             return text
         gap, self._gap = self._gap, "\n"
-        return f"{gap}==> {name} <==\n{text}"
+        return f"{gap}==> {printable(name)} <==\n{text}"
 
     def _print(self, text: str) -> None:
         """Prints to a file or pipe as UTF-8, to a terminal in the terminal's encoding."""

@@ -47,6 +47,25 @@ def test_text_comes_in_the_order_of_the_files_and_what_is_none_is_told(tmp_path:
     assert answer.returncode == 1
 
 
+def test_a_name_with_a_newline_is_shown_on_one_line(tmp_path: Path) -> None:
+    odd = tmp_path / "a\nb.wav"
+    odd.write_bytes((CALLS / "mono-8k.wav").read_bytes())
+    answer = transcribe(odd, CALLS / "mono-16k.wav", "--model", TINY.name)
+    assert answer.stdout.splitlines()[0] == f"==> {tmp_path}/a\\nb.wav <=="
+
+
+def test_output_that_cannot_be_written_is_told_in_one_line() -> None:
+    words = ["transcribe", CALLS / "mono-8k.wav", "--model", TINY.name]
+    with Path("/dev/full").open("wb") as full:
+        answer = subprocess.run(
+            [sys.executable, "-m", "conserver", *words],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=110, check=False, cwd=DATA,
+            env=ENVIRONMENT,
+        )  # fmt: skip
+    told = "conserver: standard output or a file cannot be written: No space left on device\n"
+    assert (answer.returncode, answer.stderr) == (1, told)
+
+
 def test_each_of_several_objects_in_json_names_its_file() -> None:
     files = ["calls/mono-8k.wav", "calls/mono-16k.wav"]
     answer = transcribe(*files, "--model", TINY.name, "--format", "json")
