@@ -253,7 +253,7 @@ class Vcon:
             content.append(text)
         else:
             content[name] = value
-        home["body"] = orjson.dumps(content).decode() if type(body) is str else content
+        home["body"] = _dump(content).decode() if type(body) is str else content
         self._changed = True
 
     def extend_extensions(self, name: str) -> None:
@@ -365,7 +365,7 @@ def numbered(items: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
             yield index, item
 
 
-def _dump(data: dict[str, Any]) -> bytes:
+def _dump(data: dict[str, Any] | list[Any]) -> bytes:
     try:
         return orjson.dumps(data)
     except TypeError as error:

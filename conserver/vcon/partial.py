@@ -28,7 +28,7 @@ def kept(vcon: Vcon, kind: str, place: Place) -> dict[str, Any] | None:
         body = vcon.analysis[index].get("body")
         try:
             found = json.loads(body) if isinstance(body, str) else body
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
             return found

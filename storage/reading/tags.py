@@ -33,7 +33,10 @@ def tags_in(body: Any) -> list[str] | None:
     if isinstance(body, list):
         return [tag for tag in body if isinstance(tag, str)]
     if isinstance(body, dict):
-        return [f"{name}:{_text(value)}" for name, value in body.items()]
+        try:
+            return [f"{name}:{_text(value)}" for name, value in body.items()]
+        except TypeError:
+            return None  # It is nested more deeply than orjson can write.
     return [] if body in (None, "") else None
 
 

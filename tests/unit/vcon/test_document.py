@@ -277,6 +277,7 @@ def test_extensions_are_declared_once() -> None:
         ({"type": "tags", "body": ["a:1", "a:2"]}, {"a": "2"}),
         ({"type": "tags", "body": "no json"}, {}),
         ({"type": "tags", "body": [None, 7]}, {}),
+        ({"type": "tags", "body": '{"a":' + "[" * 900 + "]" * 900 + "}"}, {}),
         ({"type": "tags"}, {}),
         ({"type": "other", "body": ["a:b"]}, {}),
     ],
@@ -284,6 +285,14 @@ def test_extensions_are_declared_once() -> None:
 def test_tags_are_read_in_every_style(attachment: Any, expected: Any) -> None:
     """Native, as a string of JSON, as a mapping; what cannot be read is no tag and no error."""
     assert parse(attachments=[None, attachment]).tags == expected
+
+
+@pytest.mark.parametrize("body", ["[" * 900 + "]" * 900, '{"a":' + "[" * 900 + "]" * 900 + "}"])
+def test_no_tag_joins_what_is_nested_too_deeply_to_be_written(body: str) -> None:
+    """Another attempt would not help."""
+    vcon = parse(attachments=[{"type": "tags", "body": body}])
+    with pytest.raises(Rejected, match="cannot be written as JSON"):
+        vcon.add_tag("x", "y")
 
 
 @pytest.mark.parametrize(
