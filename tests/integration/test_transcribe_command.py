@@ -55,7 +55,7 @@ def test_a_name_with_a_newline_is_shown_on_one_line(tmp_path: Path) -> None:
 
 
 def test_output_that_cannot_be_written_is_told_in_one_line() -> None:
-    words = ["transcribe", CALLS / "mono-8k.wav", "--model", TINY.name]
+    words = ["transcribe", str(CALLS / "mono-8k.wav"), "--model", TINY.name]
     with Path("/dev/full").open("wb") as full:
         answer = subprocess.run(
             [sys.executable, "-m", "conserver", *words],
