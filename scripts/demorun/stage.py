@@ -96,6 +96,8 @@ class Model:
         options: dict[str, Any] = {"model": self.name}
         if language:
             options["language"] = language
+        if self.is_tiny:
+            options["compute_type"] = "float32"  # With int8 it repeats words on CPUs without VNNI.
         if not Path(self.name).is_dir():
             options["local_files_only"] = False
         return options

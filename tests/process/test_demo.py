@@ -230,8 +230,9 @@ def test_a_model_that_cannot_be_fetched_ends_it_soon(
 
 
 def test_a_model_of_ones_own() -> None:
-    """A folder is never looked up on the hub; a name may be; only our own model has a language."""
-    assert Model().options() == {"model": str(TINY_MODEL), "language": "en"}
+    """A folder is never looked up on the hub; a name may be; only our own model has more."""
+    ours = {"model": str(TINY_MODEL), "language": "en", "compute_type": "float32"}
+    assert Model().options() == ours
     assert Model("small").options() == {"model": "small", "local_files_only": False}
     folder = Model(str(ROOT), "de").options()
     assert folder == {"model": str(ROOT), "language": "de"}
