@@ -24,7 +24,7 @@ blocks Redis for 2.3 ms.
 """
 BATCH_ITEMS = 128
 """Most items in one call. Redis spends 12 to 16 µs per item. Batches above 32 get no cheaper per
-item; 128 keeps a call under 2 ms.
+item; 128 keeps a call at some 2 ms.
 """
 SMALL_BYTES = 64 * 1024
 """Most bytes of a document that is an argument of submit.lua, because Lua reads all of it. A larger

@@ -130,7 +130,7 @@ def redact_text(text: str) -> str:
 
 
 def redact_quoted(text: str) -> str:
-    """Like `redact_text`, for a text that holds others as JSON quotes them: metrics, messages."""
+    """Like `redact_text`, for a text in which secrets may be escaped as in a JSON string."""
     for value in _quoted:
         if value in text:
             text = text.replace(value, HIDDEN)
