@@ -64,12 +64,13 @@ def is_id(text: str) -> bool:
 
 def media_type(text: str) -> str:
     """A media type; application/octet-stream if `text` is none. Of its parameters it has those that
-    headerless audio needs: `audio/l16;rate=16000;channels=2`.
+    headerless audio needs, each once: `audio/l16;rate=16000;channels=2`.
     """
     name, *parameters = (part.strip() for part in text.lower().split(";"))
     if not _MEDIA_TYPE.fullmatch(name):
         return "application/octet-stream"
-    return ";".join([name, *filter(_OF_SOUND.fullmatch, parameters)])
+    kept = {found[1]: part for part in parameters if (found := _OF_SOUND.fullmatch(part))}
+    return ";".join([name, *kept.values()])
 
 
 def base_name(text: str) -> str:

@@ -56,6 +56,8 @@ _NO_PORT = re.compile(r":(?!\d{0,5}(?:\W|$))")
 _IPV6 = re.compile(r"\[[0-9a-f:.%]*\]", re.IGNORECASE)
 
 _WORTH_HIDING_CHARS = 8
+_ANY = "surrogatepass"
+"""How secrets are encoded: a variable whose bytes are not UTF-8 has lone surrogates for them."""
 
 # Characters that move the cursor or change the direction of writing; and lone surrogates, because
 # UTF-8 cannot encode them.
@@ -83,7 +85,9 @@ def hide_everywhere(values: Iterable[str]) -> None:
     """
     global _hidden, _quoted  # Replaced as a whole, because other threads iterate over them.
     worth = {value for value in values if _is_worth_hiding(value)}
-    worth |= {form for value in worth for form in (quote(value, safe=""), quote_plus(value))}
+    for value in tuple(worth):
+        worth.add(quote(value, safe="", errors=_ANY))
+        worth.add(quote_plus(value, errors=_ANY))
     # The longest first, because one secret may be a prefix of another.
     _hidden = tuple(sorted({*_hidden, *worth}, key=len, reverse=True))
     quoted = [json.dumps(one, ensure_ascii=escape) for one in _hidden for escape in (False, True)]
@@ -139,7 +143,7 @@ def redact_quoted(text: str) -> str:
 
 def redact_json(body: bytes) -> bytes:
     """JSON with all its texts redacted, keys too; `body` itself if nothing has to be hidden."""
-    if b"://" not in body and not any(value.encode() in body for value in _quoted):
+    if b"://" not in body and not any(value.encode(errors=_ANY) in body for value in _quoted):
         return body
     try:
         return json.dumps(redact_texts(json.loads(body)), separators=(",", ":")).encode()

@@ -65,6 +65,7 @@ def test_the_type_of_headerless_audio_keeps_rate_and_channels() -> None:
     assert media_type("audio/L16; Rate=16000;channels=2") == "audio/l16;rate=16000;channels=2"
     assert media_type('audio/pcm;sample_rate="8000"; bits=16') == 'audio/pcm;sample_rate="8000"'
     assert media_type("audio/pcm;rate=8000\r\nX: y;rate=٣;rate=") == "audio/pcm"
+    assert media_type("audio/pcm" + ";rate=8000;rate = 8000" * 9) == "audio/pcm;rate = 8000"
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "0" * 31, "0" * 33, "A" * 32, "0" * 32 + "\n"])

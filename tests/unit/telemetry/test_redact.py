@@ -155,6 +155,15 @@ def test_a_secret_is_hidden_as_json_and_as_addresses_write_it() -> None:
         assert json.loads(redact_json(body)) == {"a": [HIDDEN, 1.5], HIDDEN: "é"}
 
 
+@pytest.mark.usefixtures("forgets_secrets")
+def test_secrets_that_are_not_utf8_are_hidden() -> None:
+    """A variable of the environment may have such bytes, and YAML such characters."""
+    secrets = ["pass-w\udcfcrd", "pass-w\ud800rd"]
+    hide_everywhere(secrets)
+    assert redact_text("refused: {}, {}".format(*secrets)) == f"refused: {HIDDEN}, {HIDDEN}"
+    assert json.loads(redact_json(json.dumps(secrets).encode())) == [HIDDEN, HIDDEN]
+
+
 @pytest.mark.parametrize("body", [b' {"a" : 1.50}', b"[123456789012345678901234567890]", b"{", b""])
 def test_json_that_has_no_secret_stays_as_it_is(body: bytes) -> None:
     assert redact_json(body) is body
