@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conserver.cli.arguments import AsJson, Limit, examples, typer_app
+from conserver.cli.arguments import AsJson, ConfigFile, Limit, examples, typer_app
 from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style
@@ -35,6 +35,7 @@ def list_(
         str, typer.Option("--status", metavar="STATUS", help="queued, processing, failed ...")
     ] = "",
     limit: Limit = 50,
+    config: ConfigFile = "",
     json: AsJson = False,
 ) -> int:
     """List jobs with their statuses, newest first."""
@@ -42,7 +43,7 @@ def list_(
     if status and status not in STATUSES:
         hint = suggest(status, STATUSES) or f"one of {', '.join(STATUSES)}"
         raise BootError(f"--status {status}: there is no such status ({hint})", EXIT_USAGE)
-    settings = load_settings()
+    settings = load_settings(config)
     with redis_client(settings) as client:
         found = list(islice(jobs.newest(client, name, status), limit or None))
         if name and not found:

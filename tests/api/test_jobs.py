@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from conserver.operations.jobs import LOOKED_AT_MAX
+from conserver.queue import keys
 from tests.api.conftest import Api, document, submitted
 from tests.daemon import vcon
 from tests.helpers import eventually
@@ -533,6 +535,23 @@ def test_jobs_are_filtered(submit: httpx.Client, clients: Clients, worker: Consu
     unknown = read.get("/v1/jobs", params={"list": "call"})
     assert (unknown.status_code, unknown.json()["type"]) == (404, "list-unknown")
     assert unknown.json()["detail"] == "there is no list call (did you mean `calls`?)"
+
+
+def test_an_empty_page_of_jobs_is_not_an_unknown_list(submit: httpx.Client, queue: Queue) -> None:
+    """A list that is known by its jobs only, and so many jobs that a page can read none of it."""
+    job = submitted(submit)["id"]
+    queue.client.hset(keys.job(job), "list", "gone")
+    first = submit.get("/v1/jobs", params={"list": "gone", "limit": 1}).json()
+    assert ([one["id"] for one in first["jobs"]], bool(first["next"])) == ([job], True)
+    last = submit.get("/v1/jobs", params={"list": "gone", "limit": 1, "cursor": first["next"]})
+    assert (last.status_code, last.json()) == (200, {"jobs": [], "next": None})
+    later_ms = time.time() * 1000 + 60_000
+    expired = {f"expired{number}": later_ms for number in range(LOOKED_AT_MAX)}
+    queue.client.zadd(keys.JOBS, expired)
+    first = submit.get("/v1/jobs", params={"list": "gone"}).json()
+    assert (first["jobs"], bool(first["next"])) == ([], True)
+    rest = submit.get("/v1/jobs", params={"list": "gone", "cursor": first["next"]}).json()
+    assert [one["id"] for one in rest["jobs"]] == [job]
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def list_jobs(
             limit=limit,
             allowed=lambda job: submitting.may_see(token, job),
         )
-        if name and not page.jobs:
+        if name and not page.jobs and not page.after and not cursor:
             submitting.served_list(context, client, token, name)
     base = request.scope.get("root_path", "")
     return JobPage(jobs=[job_view(job, base) for job in page.jobs], next=page.after or None)
