@@ -350,6 +350,9 @@ def test_jobs_are_shown_filtered_and_cancelled(api: Api, visitors: Visitors) -> 
     assert job in page.text
     assert job not in visitor.get("jobs", list="other").text
     assert job not in visitor.get("jobs", status="failed").text
+    unknown = visitor.get("jobs", list="cals")
+    assert unknown.status == 404
+    assert "there is no list cals (did you mean calls" in unknown.text
     assert job in visitor.get("jobs", q=job).text
     asked = visitor.follow(visitor.get("jobs", list="calls"), "Cancel…")
     assert f"Cancel the job {job}?" in asked.text

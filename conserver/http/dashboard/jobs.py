@@ -15,7 +15,11 @@ LOOKED_AT = 5000
 
 @pages.live("/jobs", "jobs.html", nav="Jobs")
 def show(visit: Visit) -> Values:
-    """The newest jobs that match the filter."""
+    """The newest jobs that match the filter.
+
+    Raises:
+        ProblemError, OperationError: `Visit.known_list` refuses the list of the filter.
+    """
     name, status = visit.query.get("list", ""), visit.query.get("status", "")
     status = status if status in jobs.STATUSES else ""
     searched = visit.query.get("q", "").strip()
@@ -27,10 +31,13 @@ def show(visit: Visit) -> Values:
             and (not searched or searched in (job.id, job.uuid, job.by))
         )
         shown = list(islice(found, SHOWN))
+    names = [one.name for one in overview.seen(visit).lists]
+    if name and not shown and name not in names:
+        visit.known_list(name)
     return {
         "jobs": shown,
         "statuses": jobs.STATUSES,
-        "names": [one.name for one in overview.seen(visit).lists],
+        "names": names,
         "chosen": {"list": name, "status": status, "q": searched},
         "looked_at": LOOKED_AT,
         "most": SHOWN,
