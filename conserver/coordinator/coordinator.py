@@ -206,7 +206,7 @@ class Coordinator:
         self._beats += 1
         # The time makes the value differ from the beats of earlier coordinators of this host.
         beat = f"{time.time_ns() // 1_000_000}.{self._beats}"
-        fields = self._host_status.fields()
+        fields = self._host_status.fields() | self._data_loss.fields
         return beat, await self._redis.call(host_calls.beat(self._host, beat, fields))
 
     async def _heed_controls(self) -> None:

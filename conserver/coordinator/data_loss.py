@@ -3,7 +3,8 @@
 Each heartbeat replaces the last one in Redis. If the last one is missing there, or an older one is
 found, and no other host has declared this host dead, then Redis has lost data: it was restarted
 without persistence, flushed, or restored from an older snapshot, or a lagging replica has taken
-over. Only producers can repair that, by pushing again. So the loss is logged as an error.
+over. Only producers can repair that, by pushing again. So the loss is logged as an error, and the
+next heartbeats tell it to `conserver status`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
+
+import orjson
 
 from conserver.queue import keys
 
@@ -22,7 +25,10 @@ _PLACES = ("waiting", "parked", "dead")
 
 
 class DataLoss:
-    """Compares the value that each heartbeat replaces with the value that this host wrote last."""
+    """Compares the value that each heartbeat replaces with the value that this host wrote last.
+
+    fields: the field `lost` of the host's status (host_status.py); empty before the first loss.
+    """
 
     def __init__(
         self,
@@ -37,6 +43,7 @@ class DataLoss:
         self._served = served
         self._lease_s = lease_s
         self._log = log
+        self.fields: dict[str, bytes] = {}
         self._last = ""  # the last heartbeat that Redis has answered
         self._last_s = 0.0
         # The error tells what was counted before the last heartbeat: the later counts may have
@@ -69,6 +76,8 @@ class DataLoss:
             what = "push again what producers still have; `conserver doctor` says what it keeps"
             known = {**(self._counts_before_last or self._counts), "in_flight": in_flight}
             self._log.error("redis_lost_data", how=how, **known, what=what)
+            lost = {"at": round(time.time(), 3), "how": how, "known": known}
+            self.fields = {"lost": orjson.dumps(lost)}
         self._counts_before_last, self._counts = self._counts, await self._count()
 
     async def _was_reaped(self, consumers: Collection[str]) -> bool:

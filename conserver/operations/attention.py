@@ -26,6 +26,9 @@ MANY_RETRIES = 10
 
 SHAKY_RESTARTS = 3
 
+LOSS_TOLD_S = 86400.0
+"""For so long a loss of data in Redis is a finding."""
+
 Severity = Literal["critical", "warning"]
 
 
@@ -71,6 +74,18 @@ def _redis(found: Overview) -> Iterator[Finding]:
     for one in found.risks:
         severity: Severity = "critical" if one.level == "wrong" else "warning"
         yield Finding(severity, f"Redis {one.subject}", f"is {one.text}", advice=one.advice)
+    losses = [host for host in found.hosts if found.at - host.lost.get("at", 0) < LOSS_TOLD_S]
+    if losses:
+        # Hosts that serve the same lists tell the same loss.
+        host = max(losses, key=lambda host: host.lost["at"])
+        at, how = host.lost["at"], host.lost["how"]
+        known = ", ".join(
+            f"{count:,} {place.replace('_', ' ')}" for place, count in host.lost["known"].items()
+        )
+        counted = f"; before, host {host.name} counted {known}" if known else ""
+        text = f"lost data {for_how_long(found.at - at)} ago: {how}{counted}"
+        advice = "push again what producers still have; storing twice does no harm"
+        yield Finding("critical", "Redis", text, since=at, advice=advice)
 
 
 def _hosts(found: Overview) -> Iterator[Finding]:

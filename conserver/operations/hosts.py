@@ -33,6 +33,8 @@ class Host:
         workers, supervisor: as coordinator/host_status.py describes them.
         away: storage that is away for at least one of its workers -> since when (Unix seconds).
         away_reasons: storage that is away -> why.
+        lost: the latest loss of data in Redis, as coordinator/host_status.py describes it; empty if
+            the host saw none.
         transcribers: as supervisor/transcribers.py describes them; empty if the workers hold the
             models themselves, or no link transcribes.
         page_readers: as supervisor/page_readers.py describes them; empty if no link reads pages.
@@ -57,6 +59,7 @@ class Host:
     egress: list[str] = field(default_factory=list)
     away: dict[str, float] = field(default_factory=dict)
     away_reasons: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, Any] = field(default_factory=dict)
     transcribers: list[dict[str, Any]] = field(default_factory=list)
     page_readers: list[dict[str, Any]] = field(default_factory=list)
     supervisor: dict[str, Any] = field(default_factory=dict)
@@ -239,6 +242,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         workers=orjson.loads(fields.get("workers", "[]")),
         away=orjson.loads(fields.get("away", "{}")),
         away_reasons=orjson.loads(fields.get("away_reasons", "{}")),
+        lost=orjson.loads(fields.get("lost", "{}")),
         transcribers=supervisor.get("transcribers", []),
         page_readers=supervisor.get("page_readers", []),
         supervisor=supervisor,

@@ -10,6 +10,10 @@ import pytest
 from servers import Redis
 from structlog.testing import capture_logs
 
+from conserver.config.model import Config
+from conserver.http.api.visible import visible
+from conserver.operations import hosts
+from conserver.operations.tokens import Token
 from conserver.queue import keys
 from tests.conftest import Private
 from tests.coordination import FakeHost, fake_host
@@ -54,6 +58,11 @@ def test_a_redis_that_was_emptied_is_an_error_with_counts(host: FakeHost, lines:
     assert (line["waiting"], line["in_flight"], line["dead"], line["parked"]) == (3, 2, 1, 0)
     host.beats_on(3)
     assert len(told(lines)) == 1
+    [status] = hosts.read(host.redis)
+    assert status.lost["how"] == line["how"]
+    assert status.lost["known"] == {"waiting": 3, "parked": 0, "dead": 1, "in_flight": 2}
+    [of_two] = visible([status], Token("ann", ("read",), ("q",)), Config())
+    assert of_two.lost == {**status.lost, "known": {}}
 
 
 def test_a_redis_that_was_restarted_without_persistence(
@@ -76,6 +85,7 @@ def test_a_host_key_that_somebody_deleted_is_no_loss(host: FakeHost, lines: list
     host.redis.delete(keys.host(host.id))
     host.beats_on(4)
     assert not told(lines)
+    assert [one.lost for one in hosts.read(host.redis)] == [{}]
 
 
 @pytest.mark.parametrize(

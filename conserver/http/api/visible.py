@@ -11,7 +11,8 @@ from conserver.operations.tokens import Token
 
 
 def visible(hosts: Sequence[Host], token: Token, config: Config) -> list[Host]:
-    """The hosts, without the items that the token may not see.
+    """The hosts, without the items that the token may not see. For a token that is restricted to
+    lists, `lost` has no numbers, because they count the items of all lists.
 
     A worker reports the chain of an item, not its list. So an item is kept only if the token may
     use all lists of the chain.
@@ -29,6 +30,7 @@ def visible(hosts: Sequence[Host], token: Token, config: Config) -> list[Host]:
                 else one
                 for one in host.workers
             ],
+            lost=host.lost and {**host.lost, "known": {}},
         )
         for host in hosts
     ]

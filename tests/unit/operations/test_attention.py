@@ -189,6 +189,20 @@ def test_what_redis_refuses_comes_first() -> None:
     assert said == "warning: Redis eviction is noeviction, 95 of 100 MiB used: it is nearly full"
 
 
+def test_a_loss_of_data_is_told_once_and_for_a_day() -> None:
+    how = "it came back empty: a FLUSHALL"
+    lost = {"at": NOW_S - 7260, "how": how, "known": {"waiting": 4310, "dead": 1, "in_flight": 2}}
+    hosts = [a_host(lost={**lost, "known": {}, "at": NOW_S - 7262}), a_host(id="i", lost=lost)]
+    counted = "before, host box counted 4,310 waiting, 1 dead, 2 in flight"
+    [found] = attention(overview(FINE, hosts=hosts))
+    assert texts([found]) == [f"critical: Redis lost data 2 h ago: {how}; {counted}"]
+    assert (found.since, "push again" in found.advice) == (NOW_S - 7260, True)
+    assert texts(attention(overview(FINE, hosts=hosts[:1]))) == [
+        f"critical: Redis lost data 2 h ago: {how}"
+    ]
+    assert attention(overview(FINE, hosts=[a_host(lost={**lost, "at": NOW_S - 86401})])) == []
+
+
 def test_each_finding_says_what_to_do() -> None:
     away = [Breaker("pg", 2, 2, NOW_S - 720)]
     bad = replace(FINE, queued=1, dead=1, suspects=1, parked=9, returned=None, oldest_age_s=9e9)
