@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -27,9 +28,17 @@ TEXT = f"login with {SECRET} at https://ann:{PASSWORD}@host.example/ failed"
 LIST = f"list {SECRET}"
 REQUEST = "00000000001-00000000"
 FIELDS = {"error": TEXT, "reason": "failed", "link": SECRET, "storage": SECRET, "doing": TEXT}
-ERRORS_ONLY = {"/", "/ui", "/v1/uploads/{upload_id}", "/v1/jobs/{job}/result", "/ui/items"}
-ERRORS_ONLY |= {"/ui/items/{uuid}/dialogs/{number}/recording"}
-"""Routes that answer with an error, or lead to another one: what they give else is a document."""
+ERRORS_ONLY = {
+    "GET /", "GET /ui", "GET /v1/uploads/{upload_id}", "GET /v1/jobs/{job}/result",
+    "GET /ui/items", "GET /ui/items/{uuid}/dialogs/{number}/recording",
+    "POST /config", "POST /ui/login", "POST /vcon", "POST /vcon/external-ingress",
+    "POST /vcon/ingress", "POST /v1/audio/transcriptions", "POST /v1/audio/translations",
+    "POST /v1/documents", "POST /v1/jobs", "POST /v1/vcons", "PUT /v1/uploads/{upload_id}",
+    "PUT /v1/vcons/{uuid}",
+}  # fmt: skip
+"""Routes that answer with an error, or lead to another one: what they give else is a document, or
+about what the client has sent.
+"""
 
 
 pytestmark = pytest.mark.usefixtures("forgets_secrets")
@@ -91,6 +100,10 @@ def planted(api: Api, queue: Queue, worker: Consumer) -> dict[str, list[str]]:
         "kind": "purge", "status": "failed", "error": TEXT, "by": TEXT, "filter": told,
         "left_out": orjson.dumps({TEXT: 1})})  # fmt: skip
     put.zadd(keys.OPERATIONS, {"op1": 1})
+    began = {"kind": "purge", "error": TEXT, "by": TEXT, "filter": orjson.dumps({"error": "none"})}
+    put.hset(keys.operation("dry"), mapping={**began, "status": "done", "dry_run": 1})
+    soon_ms = int(time.time() * 1000) + 3_600_000  # It does not fall silent within the test.
+    put.hset(keys.operation("runs"), mapping={**began, "status": "running", "updated_ms": soon_ms})
     entry = {"at": 1, "actor": TEXT, "action": TEXT, "target": {TEXT: TEXT}, "count": 1}
     put.rpush(keys.AUDIT, orjson.dumps(entry))
     return {
@@ -101,8 +114,8 @@ def planted(api: Api, queue: Queue, worker: Consumer) -> dict[str, list[str]]:
         "host": [worker.host],
         "slot": ["1"],
         "slot:int": ["1"],
-        "operation": ["op1"],
-        "id": ["op1"],
+        "operation": ["op1", "runs"],
+        "id": ["op1", "dry", "runs"],
         "request": [REQUEST],
         "number": ["0"],
         "upload_id": ["u1"],
@@ -115,6 +128,12 @@ QUERY = {
     "list_name": "calls", "egress_list": "out", "ingress_list": "calls", "vcon_uuids": "u1",
     "name": SECRET, "q": "parcel", "id": SECRET, "next": SECRET, "live": "1",
 }  # fmt: skip
+BODIES: dict[str, Any] = {
+    "/v1/operations": {"kind": "requeue", "everything": True},
+    "/v1/lists/{name}/empty": {"everything": True, "dry_run": True},
+    "/v1/egress/{name}/acknowledge": {"uuids": ["u1"]},
+}
+"""What these routes have to be sent, so that they do what they are for."""
 
 
 def paths(path: str, values: dict[str, list[str]]) -> list[str]:
@@ -132,13 +151,15 @@ def routes_of(api: Api) -> list[tuple[str, str]]:
     found = [(page.method, f"/ui{page.path}") for page in pages]
     for route in api.routes:
         found += [(method, route.path) for method in getattr(route, "methods", None) or ()]
-    return sorted(found, key=lambda one: (one[0] != "GET", one[0] == "DELETE", one))
+    last = ("DELETE /", "POST /ui/logout")
+    return sorted(found, key=lambda one: (one[0] != "GET", " ".join(one).startswith(last), one))
 
 
-def said(client: httpx.Client, method: str, path: str, query: dict[str, str]) -> tuple[int, str]:
+def said(
+    client: httpx.Client, method: str, path: str, query: dict[str, str], **sent: Any
+) -> tuple[int, str]:
     """The status, and the headers with the text of an answer; of a stream the first event."""
-    content = "{}" if method in ("POST", "PUT") else None
-    with client.stream(method, path, params=query or None, content=content) as answer:
+    with client.stream(method, path, params=query or None, **sent) as answer:
         is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
         text = str(answer.headers)
         for line in answer.iter_lines():
@@ -159,18 +180,24 @@ def test_a_secret_leaves_by_no_route(
         assert job in text
         leaks |= {("WS", job, one) for one in (CORE, PASSWORD) if one in text}
     visitor = visitors("admin")
+    csrf = dict(next(iter(visitor.get().forms.values())).fields)["csrf"]
+    form = {"csrf": csrf, "kind": "requeue", "list": "calls"}
     with api.client("admin") as client:
         for method, route in routes_of(api):
-            good = False
+            good, sent = False, dict[str, Any]()
+            if method in ("POST", "PUT"):
+                sent = {"json": BODIES.get(route, {})}
+                if route.startswith("/ui"):  # The answer leads to a page.
+                    sent = {"data": form, "follow_redirects": True}
             for path in paths(route, planted):
                 for query in ({}, QUERY):
                     http = visitor.http if path.startswith("/ui") else client
-                    status, text = said(http, method, path, query)
+                    status, text = said(http, method, path, query, **sent)
                     assert status != 500, path
                     leaks |= {(method, route, one) for one in (CORE, PASSWORD) if one in text}
                     good = good or status < 300
-            if method == "GET" and not good:
-                unseen.add(route)
+            if not good and method != "HEAD":
+                unseen.add(f"{method} {route}")
     assert not leaks
     assert unseen == ERRORS_ONLY
 

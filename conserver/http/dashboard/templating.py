@@ -1,4 +1,8 @@
-"""Jinja2: every value is escaped and has no secrets; numbers, sizes and times are for people."""
+"""Jinja2: every value is escaped and has no secrets; numbers, sizes and times are for people.
+
+Only the macros of call.html, which show a vCon on its page, and the snippets of a search may show
+secrets: a vCon belongs to its reader. The filter `short` hides them there, too.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +114,6 @@ def environment() -> Environment:
     )
     made.globals.update(quoted=quoted, now=time.time, path=path, highest=highest)
     made.globals["macros"] = made.get_template("macros.html").module
-    # What a vCon holds belongs to its reader, and is shown as it is.
     made.globals["parts"] = made.overlay(finalize=None).get_template("call.html").module
     return made
 
