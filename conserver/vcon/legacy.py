@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import orjson
+
 from conserver.vcon.document import numbered
 from storage.reading import structured
 
@@ -14,8 +16,9 @@ VERSION = "0.0.1"
 def to_legacy(vcon_dict: dict[str, Any], target_version: str) -> dict[str, Any]:
     """A deep copy with the member names of version 0.0.1, like vcon-server's `to_legacy`.
 
-    A body that is JSON in a string becomes an object with the encoding `none`. A signed or
-    encrypted vCon has no members to rename, and is copied unchanged.
+    A body that is JSON in a string becomes an object with the encoding `none`, unless orjson could
+    not write a document with that object, which is nested too deeply. A signed or encrypted vCon
+    has no members to rename, and is copied unchanged.
 
     Raises:
         ValueError: `target_version` is not "0.0.1".
@@ -37,10 +40,18 @@ def to_legacy(vcon_dict: dict[str, Any], target_version: str) -> dict[str, Any]:
             _rename(part, names)
             if member != "dialog" and part.get("encoding") == "json":
                 body = structured(part)
-                if isinstance(body, dict | list):
+                if isinstance(body, dict | list) and _can_be_written([[[body]]]):
                     part.update(body=body, encoding="none")
     _rename(legacy, {"amended": "appended", "critical": "must_support"})
     return {"group": [], "redacted": {}, "appended": None, **legacy, "vcon": target_version}
+
+
+def _can_be_written(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _rename(part: dict[str, Any], names: dict[str, str]) -> None:

@@ -286,6 +286,26 @@ def test_documents_in_the_spelling_of_an_old_version(serve: Callable[..., Api]) 
         assert http.get(f"/v1/vcons/{UUID}").json() == new
 
 
+def test_what_is_nested_too_deeply_to_be_converted_is_answered_as_it_is(
+    serve: Callable[..., Api],
+) -> None:
+    """A body that is a text alone, or else the whole document."""
+    bodies = ["[" * depth + "]" * depth for depth in (251, 252, 900)]
+    parts = [{"encoding": "json", "mediatype": "a/b", "body": body} for body in bodies]
+    raw = json.dumps({"uuid": UUID, "attachments": parts}).encode()
+    with client(serve(EGRESS_FORMAT_VERSION="0.0.1")) as http:
+        http.post("/vcon", content=raw)
+        first, *others = http.get(f"/vcon/{UUID}").json()["attachments"]
+        assert first == {"encoding": "none", "mimetype": "a/b", "body": json.loads(bodies[0])}
+        assert others == [
+            {"encoding": "json", "mimetype": "a/b", "body": body} for body in bodies[1:]
+        ]
+        for body in bodies[1:]:
+            raw = f'{{"uuid": "{UUID}", "attachments": [{{"body": {body}}}]}}'.encode()
+            assert http.post("/vcon", content=raw).status_code == 201
+            assert http.get(f"/vcon/{UUID}").content == raw
+
+
 def test_the_version_is_that_of_the_environment(serve: Callable[..., Api]) -> None:
     said = {"version": "2.3", "git_commit": "abc\r\nx", "build_time": "2026"}
     api = serve(**{f"VCON_SERVER_{name.upper()}": text for name, text in said.items()})

@@ -29,6 +29,7 @@ from conserver.errors import Rejected
 from conserver.plugins.compat.old_names import install
 from conserver.plugins.compat.open_documents import open_document
 from conserver.vcon.document import Vcon
+from storage import contract
 from storage.contract import Document, Outcome, Stored, Unavailable
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class OldStorage:
         try:
             with open_document(document.uuid, document.data, None):
                 self._module.save(document.uuid, dict(self._options))
+        except Rejected as refused:
+            return contract.Rejected(refused.reason)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the document waits.
             return Unavailable(f"{type(error).__name__}: {error}")
         return Stored()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from conserver.errors import Rejected
+
 if TYPE_CHECKING:
     from conserver.links import LinkContext
 
@@ -29,7 +31,10 @@ class OpenDocument:
     """
 
     def __init__(self, document: Mapping[str, Any], context: LinkContext | None) -> None:
-        self._text = orjson.dumps(document)
+        try:
+            self._text = orjson.dumps(document)
+        except TypeError as error:
+            raise Rejected(f"the vCon cannot be written as JSON: {error}") from None
         self._absent = [name for name in _LISTS if name not in document]
         self.context = context
         self.changed = False
@@ -66,6 +71,9 @@ def open_document(
 
     Args:
         context: the link's context, for effects; None for a storage.
+
+    Raises:
+        Rejected: the document is nested too deeply to be written.
     """
     opened = OpenDocument(document, context)
     before = getattr(_of_thread, "opened", {})

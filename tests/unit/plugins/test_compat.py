@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 import orjson
@@ -12,11 +13,12 @@ import pytest
 from conserver.config import model as config
 from conserver.errors import ConfigError, Rejected
 from conserver.plugins import loader as plugins
-from conserver.plugins.compat import old_lib, open_documents
+from conserver.plugins.compat import OldStorage, old_lib, open_documents
 from conserver.plugins.compat.old_redis import Client, VconRedis
 from conserver.plugins.compat.old_vcon import Vcon as OldVcon
 from conserver.plugins.loader import LoadedLink
 from conserver.vcon.document import Vcon
+from storage import contract
 from storage.contract import Document, Stored, Unavailable
 
 RAW = orjson.dumps({"uuid": "u-1", "created_at": "2026-01-01T00:00:00Z", "dialog": []})
@@ -114,6 +116,17 @@ def test_another_vcon_cannot_follow(write: Any) -> None:
     module = write("def run(vcon_uuid, link_name, opts): return 'another'")
     with pytest.raises(Rejected, match="another vCon"):
         run(link(module))
+
+
+def test_what_is_nested_too_deeply_for_a_module_is_rejected(write: Any) -> None:
+    """Another attempt would not help."""
+    deep = b'{"uuid": "u-1", "meta": ' + b"[" * 300 + b"]" * 300 + b"}"
+    with pytest.raises(Rejected, match="cannot be written as JSON"):
+        run(link(write("def run(vcon_uuid, link_name, opts): return True")), deep)
+    storage = OldStorage("s", ModuleType("never_called"), {})
+    (outcome,) = storage.save_many([Document("u-1", deep, 1)])
+    assert isinstance(outcome, contract.Rejected)
+    assert "cannot be written as JSON" in outcome.reason
 
 
 def test_what_a_link_raises_passes_through(write: Any) -> None:

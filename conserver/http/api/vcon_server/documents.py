@@ -242,6 +242,11 @@ def _check_is_uuid(uuid: str) -> None:
 
 
 def _spelt(settings: Settings, text: bytes) -> bytes:
-    """The document for clients: its bytes, or converted to EGRESS_FORMAT_VERSION."""
+    """The document for clients: converted to EGRESS_FORMAT_VERSION. Its bytes without that setting,
+    and if it is nested too deeply to be converted.
+    """
     version = settings.egress_format_version
-    return orjson.dumps(to_legacy(orjson.loads(text), version)) if version else text
+    try:
+        return orjson.dumps(to_legacy(orjson.loads(text), version)) if version else text
+    except (TypeError, RecursionError):
+        return text
