@@ -321,15 +321,20 @@ class _SteppedInbox(WorkerInbox):
 
 
 class _WatchedConnection(RetryingConnection):
-    """Calls `before` with the words of each command before it is sent."""
+    """Calls `before` with the words of each command and hint before it is sent."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.before: Callable[[tuple[Any, ...]], None] = lambda _words: None
 
-    def _once(self, words: tuple[Any, ...]) -> Any:
+    def _once(self, words: tuple[Any, ...], claims: bool) -> Any:
         self.before(words)
-        return super()._once(words)
+        return super()._once(words, claims)
+
+    def hints(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        for words in commands:
+            self.before(tuple(words))
+        return super().hints(commands)
 
 
 class RunningWorker(WorkerSetup):

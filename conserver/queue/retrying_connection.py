@@ -8,8 +8,8 @@
 3. The connection logs a transient error once, and tries again until Redis answers (Redis is away,
    loading, failing over, out of memory, or lacks a permission or a script). It logs each further
    advice once per outage. It raises an error that would always come again.
-4. While a call waits, `unsure` says whether Redis may have executed it. A worker that drains waits
-   for such a claim, because the claim may have taken items.
+4. While a claim waits, `unsure` says whether the claim may have taken items. A worker that drains
+   waits for the answer to such a claim. It need not wait for any other call.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class RetryingConnection:
     """A connection whose `call` and `command` block until Redis has answered.
 
     calls: how many calls were sent. repeats: how many of these were repetitions after a failure.
-    unsure: whether the call that waits was sent, so that Redis may have executed it.
+    unsure: whether a claim waits that Redis may have executed.
     beside: commands that are sent with the next call. Their answers and errors are ignored, and
     they may be sent twice.
     """
@@ -158,8 +158,8 @@ class RetryingConnection:
         self._connection.disconnect()
 
     def close_if_ended(self) -> None:
-        """Close the connection if Redis has closed it. Otherwise the next call would be sent on it,
-        and `unsure` would be true.
+        """Close the connection if Redis has closed it. Otherwise a claim would be sent on it, and
+        `unsure` would be true.
         """
         if self._connection.is_connected:
             try:
@@ -175,10 +175,11 @@ class RetryingConnection:
         away_since = 0.0
         told: set[str] = set()
         whole = self.unsure = False
+        claims = call is not None and call.name == "claim"
         while True:
             self.calls += 1
             try:
-                answer = self._once(words)
+                answer = self._once(words, claims)
             except NoScriptError:
                 if call is None:
                     raise
@@ -208,10 +209,10 @@ class RetryingConnection:
             self.unsure = False
             return answer
 
-    def _once(self, words: tuple[Any, ...]) -> Any:
+    def _once(self, words: tuple[Any, ...], claims: bool) -> Any:
         connection, beside = self._connection, self.beside
         connection.connect()  # does nothing if it is connected
-        before, self.unsure = self.unsure, True
+        before, self.unsure = self.unsure, self.unsure or claims
         try:
             packed = [pack(words), *map(pack, beside)] if beside else [pack(words)]
             connection.send_packed_command(packed, check_health=False)
@@ -230,11 +231,11 @@ class RetryingConnection:
             if refusal is not None:
                 raise refusal
             return answer
-        except ResponseError:
-            raise
-        except BusyLoadingError:
-            self.unsure = before  # Redis executes no script while it loads its data.
-            self.close()
+        except (ResponseError, BusyLoadingError) as error:
+            # Redis refuses a script before its first write. Only a missing permission may stop a
+            # script that has written something.
+            if not isinstance(error, NoPermissionError):
+                self.unsure = before
             raise
         except BaseException:
             # `tick` may have raised, too. The answer that is still to come must not be taken for

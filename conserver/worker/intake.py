@@ -218,7 +218,8 @@ class Intake:
         now_s = time.monotonic()
         items: list[Item] = []
         notifications: list[Item] = []
-        new = [self._new_item(one, now_s) for one in claimed]
+        # All are held before anything else is sent: see WorkerLoop._tick.
+        new = [self._hold(one, now_s) for one in claimed]
         expiry_s = self._boot.settings.context_expiry_s
         spans.claimed(new, self._redis, self._boot.consumer, expiry_s, began_ns)
         for item in new:
@@ -227,7 +228,6 @@ class Intake:
             # Only such items can be refused or must start anew. The test spares all others a call.
             if one.deaths or one.replaced or one.refused:
                 self._judge(item)
-            self._held.add(item)
             if one.suspect:
                 self._held.suspect = item  # Nothing else is claimed until it has left.
             if item.outcome is not None:
@@ -252,7 +252,7 @@ class Intake:
         if ready:
             self._work_queue.put(ready)
 
-    def _new_item(self, claimed: Claimed, now_s: float) -> Item:
+    def _hold(self, claimed: Claimed, now_s: float) -> Item:
         state = claimed.state
         try:
             progress = Progress.load(state)
@@ -263,6 +263,7 @@ class Intake:
         item.saved_state = state
         if claimed.payload[:1] != b"{":
             item.uuid = claimed.payload.decode("utf-8", "replace")
+        self._held.add(item)
         return item
 
     def _judge(self, item: Item) -> None:

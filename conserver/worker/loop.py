@@ -209,7 +209,7 @@ class WorkerLoop:
 
         If the worker drains and holds nothing, the call ends with HoldsNothing. But a claim that
         was sent and not answered may have taken items: the worker waits for the answer, so that it
-        can release them.
+        can release them. The worker holds the items before it sends the next call.
         """
         self._status.beat()
         self._obey({fd for fd, _ in self._poll.poll(0)})

@@ -409,22 +409,48 @@ def test_hints_of_a_connection_that_breaks_are_lost_and_nothing_else(bench: Benc
     assert logs == []
 
 
-def test_it_says_whether_redis_may_have_executed_the_call_that_waits(private: Private) -> None:
-    server, ticks, seen = private(Redis()), Ticks(), list[bool]()
-    connection = RetryingConnection(server.url, ticks, structlog.get_logger())
+def test_it_says_whether_a_claim_that_waits_may_have_taken_items(bench: Bench) -> None:
+    connection, proxy, seen = bench.connection, bench.proxy, list[bool]()
 
     def start() -> None:
         seen.append(connection.unsure)
-        server.start()
+        proxy.start()
 
+    def away() -> None:
+        proxy.refuse()
+        bench.ticks.at(1, start)
+
+    away()
     connection.command("PING")
-    server.kill()
-    ticks.at(1, start)
-    connection.command("PING")
+    away()
+    bench.claim(1)
     assert not connection.unsure
-    server.kill()
+    away()
     connection.close_if_ended()
-    ticks.at(1, start)
-    connection.command("PING")
-    connection.close()
-    assert seen == [True, False], "the first call was sent on the connection to the dead server"
+    bench.claim(2)
+    assert seen == [False, True, False], "only the first claim was sent, on the old connection"
+
+
+@pytest.mark.parametrize(
+    ("refuse", "permit", "unsure"),
+    [
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", False),
+        ("ACL SETUSER default -evalsha", "ACL SETUSER default +evalsha", True),
+    ],
+)
+def test_a_claim_that_redis_refuses_has_taken_nothing_unless_it_lacks_a_permission(
+    private: Private, refuse: str, permit: str, unsure: bool
+) -> None:
+    server, seen = private(Redis()), list[bool]()
+    with bench_for(server.url) as bench:
+        client = bench.queue.client
+        bench.queue.push("q", "u1")
+
+        def end() -> None:
+            seen.append(bench.connection.unsure)
+            client.execute_command(*permit.split())
+
+        client.execute_command(*refuse.split())
+        bench.ticks.at(1, end)
+        assert [item.payload for item in bench.claim(1).items] == [b"u1"]
+    assert seen == [unsure]

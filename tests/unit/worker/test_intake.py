@@ -17,9 +17,11 @@ from conserver.process.shared_status import ITEMS_MAX, Phase
 from conserver.queue import calls, dead_letters, keys, operator_calls, script
 from conserver.queue.operator_calls import Submission
 from conserver.queue.record import Progress
+from conserver.telemetry import traces
 from conserver.vcon.document import Vcon
 from conserver.worker.held_items import HELD_BYTES_MAX
 from conserver.worker.prefetch import ItemDurations
+from tests.collector import Collector
 from tests.conftest import unique
 from tests.helpers import eventually
 from tests.modules import memory
@@ -559,6 +561,26 @@ def test_no_suspect_runs_beside_a_call_that_hangs(make: Make, shelves: list[str]
     eventually(lambda: not writer.has_hung_calls)
     [suspect] = worker.claim()
     assert suspect.uuid == "bad"
+
+
+def test_all_items_of_a_claim_are_held_before_the_next_command(make: Make) -> None:
+    """Otherwise a worker that drains while Redis does not answer would leave without them."""
+    held: list[tuple[str, int]] = []
+
+    def note(worker: SteppedWorker, words: tuple[Any, ...]) -> None:
+        held.append((words[0], len(worker.held)))
+
+    with Collector() as collector:
+        traces.start("worker", 1, "h", collector.environment)
+        try:
+            worker = make(before_command=note, context_expiry_s=60)
+            worker.supply(2)
+            worker.claim_if_due()
+        finally:
+            traces.stop()
+    hints = [count for word, count in held if word == "LPOP"]
+    assert hints == [2, 2]
+    assert {count for word, count in held[held.index(("LPOP", 2)) :]} == {2}
 
 
 def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> None:
