@@ -120,7 +120,7 @@ class Shutdown:
 
     def coordinator_ended(self) -> None:
         """Note that the coordinator has ended as ordered. It is not replaced, even if orders are
-        left: it has ended because Redis is away.
+        left: Redis is away, or a key has the wrong type.
         """
         self._coordinator_deadline_s = 0.0
 
@@ -157,7 +157,8 @@ class Shutdown:
             if self.needs_coordinator(now_s):
                 return
             if self._orders:
-                # Redis does not answer. Another host executes them after this host's lease.
+                # Redis is away, or a key has the wrong type. Another host executes the orders after
+                # this host's lease.
                 self._log.warning("orders_left_to_other_hosts", orders=len(self._orders))
             self.stage = Stage.DONE
         elif deadline_s is not None and now_s >= deadline_s:

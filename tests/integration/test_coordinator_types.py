@@ -113,6 +113,22 @@ def test_an_order_that_cannot_be_done_holds_up_no_other(make: Any, lines: list[A
     assert first.holds() == 0
 
 
+def test_a_drained_coordinator_leaves_an_order_that_cannot_be_done(
+    make: Any, lines: list[Any]
+) -> None:
+    host = make().start()
+    (worker,) = host.workers
+    host.redis.rpush("q", "u1")
+    assert len(worker.claim()) == 1
+    host.redis.set("conserver:returned:q", "x")
+    number = host.return_items(worker)
+    host.drain()
+    host.join()
+    assert not host.acknowledged(number)
+    assert worker.holds() == 1, "another host returns it"
+    assert logged(lines) == ["conserver:returned:q"]
+
+
 def test_another_dead_host_is_reaped_beside_one_whose_key_is_broken(
     make: Any, lines: list[Any]
 ) -> None:
