@@ -15,6 +15,7 @@ acts; it never blocks on a child.
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
@@ -89,8 +90,8 @@ def run(
 
     Raises:
         ConfigError: a link or storage is missing or its options are wrong; nothing was started.
-        BootError: a service cannot listen on its address, or the operating system has no room for
-            the workers' sockets; nothing was started.
+        BootError: a service cannot listen on its address, or the operating system does not allow
+            as many open files as the workers need; nothing was started.
     """
     failpoints.arm(os.environ)
     hold_standard_descriptors()
@@ -99,9 +100,11 @@ def run(
     try:
         supervisor = Supervisor(settings, config, reload, entries, services, metrics)
     except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
         raise BootError(
-            f"the operating system refuses what {settings.workers} workers need: {error} "
-            "(if too many files are open, raise `ulimit -n`)"
+            f"{settings.workers} workers need more open files than the operating system allows: "
+            f"{error} (raise `ulimit -n`)"
         ) from error
     try:
         return supervisor.run()

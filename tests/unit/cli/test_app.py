@@ -403,6 +403,22 @@ def test_too_few_files_for_the_workers_are_a_message(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stdout + done.stderr
 
 
+def test_another_error_of_the_operating_system_keeps_its_traceback() -> None:
+    code = (
+        "from conserver.config.model import Config\n"
+        "from conserver.config.settings import Settings\n"
+        "from conserver.supervisor import supervisor\n"
+        "def denied(settings): raise PermissionError('denied')\n"
+        "supervisor.run(Settings(), Config(), None, services=denied)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=90, check=False
+    )
+    assert done.returncode == 1
+    assert b"Traceback" in done.stdout, done
+    assert b"BootError" not in done.stdout, done
+
+
 def test_no_command_imports_the_client_of_redis_before_it_connects() -> None:
     """Whoever connects imports it in the cheap way (process/imports.py)."""
     code = (
