@@ -74,6 +74,17 @@ def test_every_page_fits_a_phone(desk: Desk, paths: list[str]) -> None:
         assert window.evaluate(NO_WIDER), f"{path} is wider than a phone"
 
 
+def test_a_wide_table_scrolls_and_its_page_does_not(desk: Desk, api: Api, queue: Queue) -> None:
+    with api.client("submit") as client:
+        job = submitted(client)["id"]
+    queue.client.hset(keys.job(job), "link", "w" * 300)
+    window = desk("operate")
+    window.goto("jobs")
+    table = window.locator(".scroll")
+    assert table.evaluate("one => one.scrollWidth > one.clientWidth")
+    assert window.evaluate(NO_WIDER)
+
+
 def test_dark_is_dark_and_the_choice_is_kept(desk: Desk) -> None:
     def ground(window: Window) -> str:
         return str(window.evaluate("getComputedStyle(document.body).backgroundColor"))
