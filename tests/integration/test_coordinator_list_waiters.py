@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from conserver.coordinator.list_waiters import WAIT_S
 from conserver.process import wakeup
 from tests.coordination import FakeHost, fake_host, stays
 from tests.helpers import LONG_S, eventually
@@ -87,12 +86,13 @@ def test_several_workers_are_woken_for_what_came_to_returned_without_a_wait(make
     assert len(dead.claim(most=2)) == 2
     for worker in others:
         worker.send(wakeup.IDLE)
-    eventually(lambda: len(host.waiting()) == 1)
+    (waiting,) = eventually(host.waiting)
     host.return_items(dead)
     for _ in others:
-        # Sooner than a BLMOVE that nobody cancels ends by itself.
-        (worker,) = eventually(lambda: [w for w in others if w.receives(0)], WAIT_S / 2)
+        (worker,) = eventually(lambda: [w for w in others if w.receives(0)])
         assert len(worker.claim(most=1)) == 1
+    # A BLMOVE that nobody cancels ends by itself, and its connection stays.
+    eventually(lambda: waiting not in [one["addr"] for one in host.redis.client_list()])
     assert host.everywhere() == 2
 
 
