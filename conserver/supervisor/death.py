@@ -16,7 +16,8 @@ An item is at work (Phase.at_work) if a link runs it, if its document is parsed,
 fetched alone (not in a batch), or if it waits for Redis or for a storage.
 
 A blamed item becomes a suspect: it runs alone from then on. With `max_deliveries` counted deaths it
-is dead-lettered. queue/return.lua stores both in the item's record.
+is dead-lettered. The item's record says whether the item is a suspect, and how many deaths were
+counted; queue/return.lua writes both.
 """
 
 from __future__ import annotations

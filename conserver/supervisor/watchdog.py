@@ -136,8 +136,8 @@ class TimeLimits:
     heartbeat stands still. If one link runs, the time of the freeze counts against it, as always.
     If several links run, nothing shows which of them is at fault. Then:
 
-    - Looks within the first FROZEN_AFTER_S of the freeze count against each of these links, later
-      looks against none. The look that sees a new heartbeat counts as usual.
+    - The first FROZEN_AFTER_S of the freeze are charged to each of these links, the time after that
+      to none. The look that sees a new heartbeat charges the time since the look before as usual.
     - `look` reports no item as past its limit until the heartbeat moves again.
     - `frozen_past_limit` is set when the freeze has lasted as long as the shortest limit of these
       links and their chains, and at least FROZEN_AFTER_S. The worker is then killed as stalled.

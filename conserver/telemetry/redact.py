@@ -57,7 +57,9 @@ _IPV6 = re.compile(r"\[[0-9a-f:.%]*\]", re.IGNORECASE)
 
 _WORTH_HIDING_CHARS = 8
 _ANY = "surrogatepass"
-"""How secrets are encoded: a variable whose bytes are not UTF-8 has lone surrogates for them."""
+"""The error handler for encoding secrets. Python reads bytes of an environment variable that are
+not UTF-8 as lone surrogates, which a plain encode() refuses.
+"""
 
 # Characters that move the cursor or change the direction of writing; and lone surrogates, because
 # UTF-8 cannot encode them.
