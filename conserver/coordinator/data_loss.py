@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 _PLACES = ("waiting", "parked", "dead")
+_DAY_S = 86_400.0
 
 
 class DataLoss:
     """Compares the value that each heartbeat replaces with the value that this host wrote last.
 
-    fields: the field `lost` of the host's status (host_status.py); empty before the first loss.
+    lost: the field of that name of the host's status (host_status.py); empty before the first loss.
     """
 
     def __init__(
@@ -43,13 +44,18 @@ class DataLoss:
         self._served = served
         self._lease_s = lease_s
         self._log = log
-        self.fields: dict[str, bytes] = {}
+        self.lost: dict[str, Any] = {}
         self._last = ""  # the last heartbeat that Redis has answered
         self._last_s = 0.0
         # The error tells what was counted before the last heartbeat: the later counts may have
         # followed the loss.
         self._counts: dict[str, int] = {}
         self._counts_before_last: dict[str, int] = {}
+
+    @property
+    def fields(self) -> dict[str, bytes]:
+        """What the heartbeats write into the host's status."""
+        return {"lost": orjson.dumps(self.lost)} if self.lost else {}
 
     async def look(
         self, beat: str, before: str, unknown: bool, consumers: Collection[str], in_flight: int
@@ -77,7 +83,10 @@ class DataLoss:
             known = {**(self._counts_before_last or self._counts), "in_flight": in_flight}
             self._log.error("redis_lost_data", how=how, **known, what=what)
             lost = {"at": round(time.time(), 3), "how": how, "known": known}
-            self.fields = {"lost": orjson.dumps(lost)}
+            # A later loss has few items to count: Redis is empty after the first.
+            greater = not self.lost or _held(lost) >= _held(self.lost)
+            if greater or lost["at"] - self.lost["at"] > _DAY_S:
+                self.lost = lost
         self._counts_before_last, self._counts = self._counts, await self._count()
 
     async def _was_reaped(self, consumers: Collection[str]) -> bool:
@@ -95,6 +104,10 @@ class DataLoss:
         answers = [answer or 0 for answer in await self._redis.each(commands)]
         waiting = sum(sum(answers[place::5]) for place in range(3))
         return dict(zip(_PLACES, (waiting, sum(answers[3::5]), sum(answers[4::5])), strict=True))
+
+
+def _held(lost: dict[str, Any]) -> int:
+    return sum(lost["known"].values())
 
 
 def _back_s(written: str, found: str) -> float:

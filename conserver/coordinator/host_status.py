@@ -14,7 +14,7 @@ away                    JSON: storage that is away for at least one worker -> si
                         seconds)
 away_reasons            JSON: storage that is away -> the error of the latest call
 lost                    JSON: {at, how, known: place -> number of items at the last count}: the
-                        latest loss of data (data_loss.py); missing if this host saw none
+                        loss of most items in a day (data_loss.py); missing if this host saw none
 chains, links           JSON: what workers have counted per chain and link; see chain_counts.py
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
                         started_at, ended (how the slot's earlier process ended), ended_at, idle,

@@ -76,8 +76,8 @@ def _redis(found: Overview) -> Iterator[Finding]:
         yield Finding(severity, f"Redis {one.subject}", f"is {one.text}", advice=one.advice)
     losses = [host for host in found.hosts if found.at - host.lost.get("at", 0) < LOSS_TOLD_S]
     if losses:
-        # Hosts that serve the same lists tell the same loss.
-        host = max(losses, key=lambda host: host.lost["at"])
+        # Each host counts the items of its own lists.
+        host = max(losses, key=lambda one: (sum(one.lost["known"].values()), one.lost["at"]))
         at, how = host.lost["at"], host.lost["how"]
         known = ", ".join(
             f"{count:,} {place.replace('_', ' ')}" for place, count in host.lost["known"].items()

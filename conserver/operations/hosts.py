@@ -33,8 +33,8 @@ class Host:
         workers, supervisor: as coordinator/host_status.py describes them.
         away: storage that is away for at least one of its workers -> since when (Unix seconds).
         away_reasons: storage that is away -> why.
-        lost: the latest loss of data in Redis, as coordinator/host_status.py describes it; empty if
-            the host saw none.
+        lost: a loss of data in Redis, as coordinator/host_status.py describes it; empty if the host
+            saw none.
         transcribers: as supervisor/transcribers.py describes them; empty if the workers hold the
             models themselves, or no link transcribes.
         page_readers: as supervisor/page_readers.py describes them; empty if no link reads pages.

@@ -1,10 +1,11 @@
-"""Which counts an error about lost data tells."""
+"""Which counts an error about lost data tells, and which loss the host's status tells."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
 
+import orjson
 import structlog
 from structlog.testing import capture_logs
 
@@ -54,3 +55,24 @@ def test_a_loss_at_the_second_heartbeat_has_the_counts_of_the_first() -> None:
     with capture_logs() as lines:
         asyncio.run(scene())
     assert [(line["waiting"], line["dead"]) for line in lines] == [(3, 1)]
+
+
+def test_the_status_tells_the_loss_of_most_items_in_a_day() -> None:
+    """Redis comes back empty a second time, a third time with more items, and two days later."""
+    counts = [COUNTED, EMPTY, [9, 0, 0, 0, 0], EMPTY, EMPTY, EMPTY, EMPTY, EMPTY]
+    redis = cast(AsyncRetryingConnection, Answers(*counts))
+    told = []
+
+    async def scene() -> None:
+        loss = DataLoss(redis, "h", ["q"], 30, structlog.get_logger())
+        assert loss.fields == {}
+        for number in range(8):
+            if number == 7:
+                loss.lost["at"] -= 2 * 86_400
+            await loss.look(f"{number}.{number}", "", unknown=True, consumers=["c"], in_flight=0)
+            told.append(orjson.loads(loss.fields.get("lost", "{}")).get("known", {}).get("waiting"))
+
+    with capture_logs() as lines:
+        asyncio.run(scene())
+    assert [line["waiting"] for line in lines] == [3, 3, 0, 9, 0, 0, 0]
+    assert told == [None, 3, 3, 3, 9, 9, 9, 0]
