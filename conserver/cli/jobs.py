@@ -46,7 +46,7 @@ def list_(
     settings = load_settings(config)
     with redis_client(settings) as client:
         found = list(islice(jobs.newest(client, name, status), limit or None))
-        if name and not found:
+        if name and not found and not any(jobs.newest(client, name)):
             check_known(client, [name], configured_lists(settings))
     output.value([jobs.as_data(job) for job in found])
     rows = [

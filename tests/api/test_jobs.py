@@ -545,6 +545,10 @@ def test_an_empty_page_of_jobs_is_not_an_unknown_list(submit: httpx.Client, queu
     assert ([one["id"] for one in first["jobs"]], bool(first["next"])) == ([job], True)
     last = submit.get("/v1/jobs", params={"list": "gone", "limit": 1, "cursor": first["next"]})
     assert (last.status_code, last.json()) == (200, {"jobs": [], "next": None})
+    failed = submit.get("/v1/jobs", params={"list": "gone", "status": "failed"})
+    assert (failed.status_code, failed.json()) == (200, {"jobs": [], "next": None})
+    unknown = submit.get("/v1/jobs", params={"list": "gome", "status": "failed"})
+    assert unknown.status_code == 404
     later_ms = time.time() * 1000 + 60_000
     expired = {f"expired{number}": later_ms for number in range(LOOKED_AT_MAX)}
     queue.client.zadd(keys.JOBS, expired)

@@ -339,12 +339,13 @@ def test_only_a_dry_run_is_carried_out(died: Callable[..., str], visitors: Visit
     assert again.status_code == 409
 
 
-def test_jobs_are_shown_filtered_and_cancelled(api: Api, visitors: Visitors) -> None:
+def test_jobs_are_shown_filtered_and_cancelled(api: Api, visitors: Visitors, queue: Queue) -> None:
     from tests.api.conftest import submitted
 
     with api.client("submit") as client:
         job = submitted(client)["id"]
         submitted(client, list="other")
+        queue.client.hset(keys.job(submitted(client)["id"]), "list", "gone")
     visitor = visitors("operate")
     page = visitor.get("jobs")
     assert job in page.text
@@ -353,6 +354,9 @@ def test_jobs_are_shown_filtered_and_cancelled(api: Api, visitors: Visitors) -> 
     unknown = visitor.get("jobs", list="cals")
     assert unknown.status == 404
     assert "there is no list cals (did you mean calls" in unknown.text
+    for nothing in ({"status": "failed"}, {"q": "nobody"}):
+        assert visitor.get("jobs", list="gone", **nothing).status == 200
+        assert visitor.get("jobs", list="gome", **nothing).status == 404
     assert job in visitor.get("jobs", q=job).text
     asked = visitor.follow(visitor.get("jobs", list="calls"), "Cancel…")
     assert f"Cancel the job {job}?" in asked.text

@@ -277,6 +277,9 @@ def test_jobs(conserver: Command, server: Any, tmp_path: Path) -> None:
     wrong = conserver("jobs", "list", "--list", "inbux")
     assert wrong.returncode == 1
     assert b"there is no list inbux (did you mean `inbox`?)" in wrong.stderr
+    server.hset(f"conserver:job:{job}", "list", "gone")
+    assert conserver.json("jobs", "list", "--list", "gone", "--status", "failed") == []
+    assert conserver("jobs", "list", "--list", "gome", "--status", "failed").returncode == 1
     other = tmp_path / "other.yml"
     other.write_text("chains: {a: {ingress_lists: [inbux]}}")
     assert conserver.json("jobs", "list", "--list", "inbux", "--config", str(other)) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -105,6 +106,7 @@ def list_jobs(
     job appears twice.
     """
     context = context_of(request)
+    allowed = partial(submitting.may_see, token)
     if status and status not in jobs.STATUSES:
         raise ProblemError(422, f"status: is one of {', '.join(jobs.STATUSES)}", "invalid")
     with context.client() as client:
@@ -114,10 +116,12 @@ def list_jobs(
             status=status,
             after=cursor,
             limit=limit,
-            allowed=lambda job: submitting.may_see(token, job),
+            allowed=allowed,
         )
         if name and not page.jobs and not page.after and not cursor:
-            submitting.served_list(context, client, token, name)
+            of_any_status = status and operations.page(client, name=name, limit=1, allowed=allowed)
+            if not of_any_status or not of_any_status.jobs:
+                submitting.served_list(context, client, token, name)
     base = request.scope.get("root_path", "")
     return JobPage(jobs=[job_view(job, base) for job in page.jobs], next=page.after or None)
 

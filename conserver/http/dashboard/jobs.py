@@ -18,11 +18,13 @@ def show(visit: Visit) -> Values:
     """The newest jobs that match the filter.
 
     Raises:
-        ProblemError, OperationError: `Visit.known_list` refuses the list of the filter.
+        ProblemError, OperationError: the list of the filter has no jobs, and `Visit.known_list`
+            refuses it.
     """
     name, status = visit.query.get("list", ""), visit.query.get("status", "")
     status = status if status in jobs.STATUSES else ""
     searched = visit.query.get("q", "").strip()
+    names = [one.name for one in overview.seen(visit).lists]
     with visit.client() as client:
         found = (
             job
@@ -31,9 +33,10 @@ def show(visit: Visit) -> Values:
             and (not searched or searched in (job.id, job.uuid, job.by))
         )
         shown = list(islice(found, SHOWN))
-    names = [one.name for one in overview.seen(visit).lists]
-    if name and not shown and name not in names:
-        visit.known_list(name)
+        if name and not shown and name not in names:
+            unfiltered = jobs.newest(client, visit.check_list(name), looked_at=LOOKED_AT)
+            if not any(unfiltered):
+                visit.known_list(name)
     return {
         "jobs": shown,
         "statuses": jobs.STATUSES,
