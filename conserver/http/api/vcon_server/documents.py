@@ -245,8 +245,13 @@ def _spelt(settings: Settings, text: bytes) -> bytes:
     """The document for clients: converted to EGRESS_FORMAT_VERSION. Its bytes without that setting,
     and if it is nested too deeply to be converted.
     """
-    version = settings.egress_format_version
+    if not settings.egress_format_version:
+        return text
     try:
-        return orjson.dumps(to_legacy(orjson.loads(text), version)) if version else text
-    except (TypeError, RecursionError):
+        legacy = to_legacy(orjson.loads(text), settings.egress_format_version)
+    except RecursionError:
+        return text
+    try:
+        return orjson.dumps(legacy)
+    except TypeError:
         return text
