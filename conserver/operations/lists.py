@@ -209,7 +209,9 @@ def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
     queue/waiting.lua says how the age is estimated. Coordinators take a sample every few seconds; a
     call of this function takes a sample, too, if the last one is old.
     """
-    from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
+    from redis.exceptions import ReadOnlyError, ResponseError
+
+    from conserver.queue.retrying_connection import lacks_permission
 
     wanted = list(wanted)
     found: dict[str, float | None] = {}
@@ -218,12 +220,12 @@ def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
         try:
             answer = script.run(client, host_calls.waiting(some, _AGES_EVERY_MS))
             found.update(host_calls.read_waiting(some, answer))
-        except (NoPermissionError, ReadOnlyError):
-            found.update(dict.fromkeys(some))  # a read-only Redis user still sees other figures
-        except ResponseError as error:
-            if not wrong_type.is_wrong_type(error) and "NOPERM" not in str(error):
-                raise
+        except ReadOnlyError:
             found.update(dict.fromkeys(some))
+        except ResponseError as error:
+            if not wrong_type.is_wrong_type(error) and not lacks_permission(error):
+                raise
+            found.update(dict.fromkeys(some))  # a read-only Redis user still sees other figures
     return found
 
 

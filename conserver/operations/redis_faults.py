@@ -51,6 +51,10 @@ def why(error: RedisError | OSError) -> str:
 
 def meaning(error: RedisError | OSError) -> str:
     """What an answer with an error means; "" where that is not known."""
+    from conserver.queue.retrying_connection import denied_in_script
+
+    if denied_in_script(error):
+        return _BY_WORD["NOPERM"]
     for kind in type(error).__mro__:
         if kind.__name__ in _BY_CLASS:
             return _BY_WORD[_BY_CLASS[kind.__name__]]

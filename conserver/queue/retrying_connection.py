@@ -8,7 +8,10 @@
 3. The connection logs a transient error once, and tries again until Redis answers (Redis is away,
    loading, failing over, out of memory, or lacks a permission or a script). It logs each further
    advice once per outage. It raises an error that would always come again.
-4. While a claim waits, `unsure` says whether the claim may have taken items. A worker that drains
+4. If a command inside a script lacks a permission, the script may have been executed in part. The
+   connection repeats only a claim then. Other scripts remove an item before they add it elsewhere,
+   so each repetition might lose one more item.
+5. While a claim waits, `unsure` says whether the claim may have taken items. A worker that drains
    waits for the answer to such a claim. It need not wait for any other call.
 """
 
@@ -59,6 +62,8 @@ TRANSIENT_ERRORS = (
 TRANSIENT = re.compile(
     r"(^|: -)(MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|READONLY|OOM|NOPERM|LOADING) "
 )
+# Redis says this if a command inside a script lacks a permission: up to 7.0, and from 7.2 on.
+_DENIED_IN_SCRIPT = re.compile(r"(^|: )(The user executing the script |ACL failure in script: )")
 # Redis's answer to a command of more than ten words, or with a large one, where it wants a login.
 _LOGIN_MISSING = "Protocol error: unauthenticated "
 
@@ -89,9 +94,19 @@ def is_transient(error: ResponseError) -> bool:
     return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT.search(text) is not None
 
 
+def denied_in_script(error: Exception) -> bool:
+    """Whether a command inside a script lacked a permission. Commands before it were executed."""
+    return _DENIED_IN_SCRIPT.search(str(error)) is not None
+
+
+def lacks_permission(error: Exception) -> bool:
+    """Whether the Redis user may not execute a command, or a command inside a script."""
+    return isinstance(error, NoPermissionError) or denied_in_script(error)
+
+
 def advice(error: Exception) -> str:
     """The advice that is logged with a transient error: what the process waits for."""
-    if isinstance(error, NoPermissionError):
+    if lacks_permission(error):
         return "waiting until the ACL of this Redis user allows it: see `conserver doctor`"
     if isinstance(error, AuthenticationError) or str(error).startswith(_LOGIN_MISSING):
         return "it refuses the login of REDIS_URL; waiting until it does not"
@@ -187,7 +202,9 @@ class RetryingConnection:
                 words = call.command(whole, repeated=failures > 0)
                 continue
             except (RedisConnectionError, RedisTimeoutError, ResponseError, OSError) as error:
-                if isinstance(error, ResponseError) and not is_transient(error):
+                if isinstance(error, ResponseError) and not (
+                    is_transient(error) or (claims and denied_in_script(error))
+                ):
                     raise
                 self.close()
                 if not failures:
@@ -232,9 +249,9 @@ class RetryingConnection:
                 raise refusal
             return answer
         except (ResponseError, BusyLoadingError) as error:
-            # Redis refuses a script before its first write. Only a missing permission may stop a
-            # script that has written something.
-            if not isinstance(error, NoPermissionError):
+            # Redis refuses a script before its first write. Only a command inside the script that
+            # lacks a permission may stop a script that has written something.
+            if not denied_in_script(error):
                 self.unsure = before
             raise
         except BaseException:

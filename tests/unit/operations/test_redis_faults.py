@@ -17,6 +17,10 @@ from conserver.operations.redis_faults import why
         (exceptions.OutOfMemoryError("command not allowed"), "Redis is full"),
         (exceptions.ReadOnlyError("You can't write"), "is a replica"),
         (exceptions.NoPermissionError("this user has no permissions"), "lacks a right"),
+        (
+            exceptions.ResponseError("The user executing the script can't run this command"),
+            "lacks a right",
+        ),
         (exceptions.AuthenticationError("invalid username"), "refuses the password"),
         (exceptions.ResponseError("NOAUTH Authentication required."), "wants a password"),
         (exceptions.ResponseError("Protocol error: unauthenticated bulk length"), "a password"),

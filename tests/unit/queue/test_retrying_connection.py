@@ -27,6 +27,7 @@ from conserver.queue.retrying_connection import (
     LARGE_BYTES,
     RetryingConnection,
     advice,
+    denied_in_script,
     is_transient,
     pack,
 )
@@ -435,10 +436,11 @@ def test_it_says_whether_a_claim_that_waits_may_have_taken_items(bench: Bench) -
     ("refuse", "permit", "unsure"),
     [
         ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", False),
-        ("ACL SETUSER default -evalsha", "ACL SETUSER default +evalsha", True),
+        ("ACL SETUSER default -evalsha", "ACL SETUSER default +evalsha", False),
+        ("ACL SETUSER default -hset", "ACL SETUSER default +hset", True),
     ],
 )
-def test_a_claim_that_redis_refuses_has_taken_nothing_unless_it_lacks_a_permission(
+def test_a_claim_that_redis_refuses_has_taken_nothing_unless_its_script_lacks_a_permission(
     private: Private, refuse: str, permit: str, unsure: bool
 ) -> None:
     server, seen = private(Redis()), list[bool]()
@@ -452,5 +454,41 @@ def test_a_claim_that_redis_refuses_has_taken_nothing_unless_it_lacks_a_permissi
 
         client.execute_command(*refuse.split())
         bench.ticks.at(1, end)
-        assert [item.payload for item in bench.claim(1).items] == [b"u1"]
+        with capture_logs() as lines:
+            assert [item.payload for item in bench.claim(1).items] == [b"u1"]
     assert seen == [unsure]
+    assert [line["event"] for line in lines] == ["redis_away", "redis_back"]
+    assert ("ACL of this Redis user" in lines[0]["what"]) is refuse.startswith("ACL")
+
+
+def test_a_script_that_was_executed_in_part_is_repeated_for_a_claim_only(private: Private) -> None:
+    with bench_for(private(Redis()).url) as bench:
+        client = bench.queue.client
+        bench.queue.push("q", "u1", "u2")
+        client.execute_command("ACL", "SETUSER", "default", "-lpop")
+        assert bench.claim(1).items == []
+        assert bench.connection.repeats == 1
+        client.execute_command("ACL", "SETUSER", "default", "+lpop", "-lpush")
+        (item,) = bench.claim(2).items
+        move = calls.Move(item.token, item.epoch)
+        with pytest.raises(ResponseError) as refused:
+            bench.connection.call(calls.move("release", "c1", [move]))
+        assert denied_in_script(refused.value)
+        assert bench.connection.repeats == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The user executing the script can't run this command or subcommand script: 1f", True),
+        (
+            "Error running script (call to f_a): @user_script: 2: The user executing the script ",
+            True,
+        ),
+        ("ACL failure in script: User a has no permissions to run the 'lpop' command", True),
+        ("this user has no permissions to run the 'evalsha' command", False),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
+    ],
+)
+def test_which_errors_come_from_a_command_inside_a_script(text: str, expected: bool) -> None:
+    assert denied_in_script(ResponseError(text)) is expected
