@@ -28,6 +28,8 @@ class Options(BaseModel):
 
     redis_url: str
     timeout_s: float = 30
+    get_gate: str = ""
+    """If set, a look-up waits until this file exists."""
 
 
 class Storage:
@@ -35,6 +37,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self._url = options.redis_url
+        self._get_gate = options.get_gate
         self._client: redis.Redis | None = None
 
     def open(self) -> None:
@@ -55,6 +58,8 @@ class Storage:
         return [Stored() for _ in documents]
 
     def get(self, uuid: str) -> bytes | None:
+        if self._get_gate:
+            _wait_for_gate(self._get_gate)
         found: Any = self._opened.hget("cellar", uuid)
         return found if found is None else bytes(found)
 

@@ -68,6 +68,11 @@ def children_of(collector: Collector, parent: Received) -> set[str]:
     return {span.name for span in collector.trace(parent.trace) if span.parent == parent.id}
 
 
+def held(client: redis.Redis) -> int:
+    """How many items are in flight."""
+    return sum(client.hlen(key) for key in client.keys("conserver:inflight:*"))
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_item_is_one_trace_from_its_claim_to_its_end(
     method: str,
@@ -119,31 +124,34 @@ def test_attempts_are_in_one_trace_and_linked(
     assert (failed["trace_id"], failed["span_id"]) == (first.trace, first.id)
 
 
-def test_the_span_of_a_released_item_ends(
-    start: Start, collector: Collector, client: redis.Redis, tmp_path: Path
+def test_the_span_of_an_item_that_a_shutdown_releases_is_sent(
+    start: Start, collector: Collector, client: redis.Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    """The items wait behind one that is slow; fast ones before it let several be claimed."""
-    gate = tmp_path / "gate"
-    daemon = start(CONSERVER_VCON_CONCURRENCY="1")
-    warm = push(client, "in", [vcon() for _ in range(100)])
-    daemon.until(arrived(client, warm))
-    documents = [vcon(subject=f"gate:{gate}"), *(vcon() for _ in range(5))]
-    uuids = [document["uuid"] for document in documents]
-    client.mset({f"vcon:{document['uuid']}": json.dumps(document) for document in documents})
-    client.rpush("in", *uuids)  # On a busy machine a part of them is claimed with the slow one.
-
-    def released() -> set[str]:
-        return {
-            span.attributes["messaging.message.conversation_id"]
-            for span in list(collector.spans)
-            if span.name == "process in" and span.attributes["conserver.outcome"] == "released"
-        }
-
-    daemon.until(lambda: released().intersection(uuids[1:]))
+    """The item's document is found only while the worker drains and its one thread is busy."""
+    config, found, gate = trouble(redis_url), tmp_path / "found", tmp_path / "gate"
+    options = {"redis_url": redis_url, "timeout_s": 120, "get_gate": str(found)}
+    config["storages"] = {"disk": {"module": "tests.modules.cellar", "options": options}}
+    config["chains"]["main"]["storages"] = ["disk"]
+    environment = {"CONSERVER_VCON_CONCURRENCY": "1", "CONSERVER_SHUTDOWN_TIMEOUT_S": "120"}
+    daemon = start("fork", config, **environment)
+    document = vcon()
+    client.hset("cellar", document["uuid"], json.dumps(document))
+    client.rpush("in", document["uuid"])
+    daemon.until(lambda: held(client) == 1)
+    [running] = push(client, "in", [vcon(subject=f"gate:{gate}")])
+    daemon.until(lambda: runs(client, running) == 1)
+    daemon.signal(signal.SIGTERM)
+    daemon.event("draining", worker=1)
+    found.touch()
+    daemon.until(lambda: held(client) == 1)
     gate.touch()
-    daemon.until(arrived(client, warm + uuids))
-    done = collector.wait_for("process in", 106)
-    assert {span.attributes["conserver.outcome"] for span in done} == {"done"}
+    assert daemon.wait() == 0
+    outcomes = {
+        span.attributes["messaging.message.conversation_id"]: span.attributes["conserver.outcome"]
+        for span in collector.spans
+        if span.name == "process in"
+    }
+    assert outcomes == {document["uuid"]: "released", running: "done"}
 
 
 def test_an_item_whose_worker_was_killed_keeps_its_trace(
