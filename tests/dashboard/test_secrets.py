@@ -158,10 +158,15 @@ def routes_of(api: Api) -> list[tuple[str, str]]:
 def said(
     client: httpx.Client, method: str, path: str, query: dict[str, str], **sent: Any
 ) -> tuple[int, str]:
-    """The status, and the headers with the text of an answer; of a stream the first event."""
+    """The status, and the headers with the text of an answer; of a stream the first event.
+
+    The text begins with the redirections that led to the answer. There, the name of the list may
+    stand in an address, because the path of the request contains it.
+    """
     with client.stream(method, path, params=query or None, **sent) as answer:
         is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
-        text = str(answer.headers)
+        text = "".join(f"{one.headers}{one.text}" for one in answer.history)
+        text = text.replace(quote(LIST), "") + str(answer.headers)
         for line in answer.iter_lines():
             text += line + "\n"
             if is_stream and "\ndata:" in text and not line:
