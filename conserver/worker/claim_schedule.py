@@ -111,8 +111,8 @@ class ClaimSchedule:
         """Note that the worker claims nothing now.
 
         Args:
-            has_room: True: some chains have room, but the last claim has emptied the lists of all
-                of them. False: no chain has room.
+            has_room: True: the last claim has emptied all lists that the worker would ask for.
+                False: no chain has room.
             thread_idle: a chain thread has no item, and could start one that arrives.
         """
         self._has_room = has_room
