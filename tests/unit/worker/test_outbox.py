@@ -16,12 +16,15 @@ from structlog.testing import capture_logs
 from conserver.errors import Rejected, Retry
 from conserver.queue import calls, keys
 from conserver.queue.record import Progress
+from conserver.telemetry import traces
 from conserver.vcon.document import Vcon
 from conserver.worker.conflicts import MERGES_MAX
 from conserver.worker.item import Item, OutcomeKind
 from conserver.worker.outbox import WRONG_TYPE_RETRY_S
 from storage.contract import Document
+from tests.collector import Collector
 from tests.conftest import unique
+from tests.helpers import eventually
 from tests.modules import memory
 from tests.queues import record
 from tests.workers import SteppedWorker, document, link, nothing, storage, tag
@@ -687,6 +690,22 @@ def test_released_items_are_at_the_head_of_their_list_in_order(make: Make) -> No
     worker.outbox.release(worker.work_queue.take_back(float("inf")), "a test")
     assert worker.queue.waiting("in")[:5] == [uuid.encode() for uuid in uuids]
     assert (worker.inflight, worker.held.by_token) == (0, {})
+
+
+def test_the_span_of_a_released_item_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Collector() as collector:
+        for name, value in collector.environment.items():
+            monkeypatch.setenv(name, value)
+        traces.start("worker", 1, "h")
+        try:
+            worker = make()
+            worker.supply(1)
+            worker.outbox.release([worker.claim_one()], "a test")
+            eventually(lambda: "process in" in {one.name for one in collector.spans})
+        finally:
+            traces.stop()
+    [span] = [one for one in collector.spans if one.name == "process in"]
+    assert span.attributes["conserver.outcome"] == "released"
 
 
 def test_one_line_is_logged_for_a_settled_item(make: Make) -> None:
