@@ -16,6 +16,7 @@ from conserver.telemetry.redact import redact_text
 
 if TYPE_CHECKING:
     from conserver.coordinator.connections import AsyncRetryingConnection
+    from conserver.operations.doctor import Verdict
 
 RETRY_S = 0.1
 VERSION_MIN = (6, 2)
@@ -58,27 +59,52 @@ async def wait_for_redis(redis: AsyncRetryingConnection, url: str, timeout_s: fl
 
 
 async def warn_of_settings(redis: AsyncRetryingConnection) -> None:
-    """Log a warning for each setting of Redis with which items may get lost."""
-    from conserver.operations import doctor
-
-    findings = []
-    try:
-        memory = _fields(await redis.try_once("INFO", "memory"))
-        limit = int(memory.get("maxmemory", 0))
-        findings.append(doctor.eviction(memory.get("maxmemory_policy", ""), 0, limit))
-        kept = _fields(await redis.try_once("INFO", "persistence"))
-        # A hosted Redis may refuse CONFIG GET.
-        _, saves = await redis.try_once("CONFIG", "GET", "save")
-        _, syncs = await redis.try_once("CONFIG", "GET", "appendfsync")
-        appends = kept.get("aof_enabled") == "1"
-        findings.append(doctor.persistence(appends, syncs.decode(), saves.decode()))
-    except (RedisError, OSError, TimeoutError, ValueError) as error:
-        log.get_logger().debug("redis_settings_unknown", error=describe(error))
-    for found in findings:
+    """Log a warning for each setting of Redis, and for a missing right, with which items may get
+    lost.
+    """
+    for examine in (_eviction, _persistence, _rights):
+        try:
+            found = await examine(redis)
+        except (RedisError, OSError, TimeoutError, ValueError) as error:
+            # A hosted Redis may refuse CONFIG GET, a Redis before 7 knows no ACL DRYRUN.
+            log.get_logger().debug("redis_settings_unknown", error=describe(error))
+            continue
         if found.level != "ok":
             log.get_logger().warning(
                 "redis_may_lose_items", found=found.text, subject=found.subject, advice=found.advice
             )
+
+
+async def _eviction(redis: AsyncRetryingConnection) -> Verdict:
+    from conserver.operations import doctor
+
+    memory = _fields(await redis.try_once("INFO", "memory"))
+    limit = int(memory.get("maxmemory", 0))
+    return doctor.eviction(memory.get("maxmemory_policy", ""), 0, limit)
+
+
+async def _persistence(redis: AsyncRetryingConnection) -> Verdict:
+    from conserver.operations import doctor
+
+    kept = _fields(await redis.try_once("INFO", "persistence"))
+    _, saves = await redis.try_once("CONFIG", "GET", "save")
+    _, syncs = await redis.try_once("CONFIG", "GET", "appendfsync")
+    return doctor.persistence(kept.get("aof_enabled") == "1", syncs.decode(), saves.decode())
+
+
+async def _rights(redis: AsyncRetryingConnection) -> Verdict:
+    """A script stops at a command that the Redis user may not call, and Redis does not undo what
+    the script has done.
+    """
+    from conserver.operations import doctor
+
+    user = (await redis.try_once("ACL", "WHOAMI")).decode()
+    missing = [
+        command
+        for command in doctor.REDIS_COMMANDS
+        if await redis.try_once(*doctor.dry_run(user, command)) != b"OK"
+    ]
+    return doctor.rights(user, missing)
 
 
 def _fields(info: bytes) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -233,11 +233,15 @@ def _rights(client: Client) -> Iterator[Verdict]:
     except ResponseError:
         yield Verdict("rights", "ok", f"user {user}; this server cannot list its rights")
         return
-    if missing:
-        text = f"user {user} may not call {', '.join(missing)}"
-        yield Verdict("rights", "wrong", text, f"ACL SETUSER {user} +{' +'.join(missing)}")
-    else:
-        yield Verdict("rights", "ok", f"user {user} may do what is needed")
+    yield rights(user, missing)
+
+
+def rights(user: str, missing: Sequence[str]) -> Verdict:
+    """The finding about the commands of REDIS_COMMANDS that the Redis user may not call."""
+    if not missing:
+        return Verdict("rights", "ok", f"user {user} may do what is needed")
+    text = f"user {user} may not call {', '.join(missing)}"
+    return Verdict("rights", "wrong", text, f"ACL SETUSER {user} +{' +'.join(missing)}")
 
 
 def _events(client: Client) -> Iterator[Verdict]:
@@ -314,9 +318,12 @@ def _census(client: Client, configured: Collection[str]) -> Iterator[Verdict]:
 
 def _may(client: Client, command: str) -> bool:
     """Whether the Redis user may call a command. Raises ResponseError if ACL DRYRUN is refused."""
-    words = ("ACL", "DRYRUN", _user(client), command, *_arguments(command))
-    answer = client.execute_command(*words)
-    return answer in (b"OK", "OK", True)
+    return client.execute_command(*dry_run(_user(client), command)) in (b"OK", "OK", True)
+
+
+def dry_run(user: str, command: str) -> tuple[str, ...]:
+    """The command of Redis that asks whether a user may call a command: the answer is OK then."""
+    return ("ACL", "DRYRUN", user, command, *_arguments(command))
 
 
 def _user(client: Client) -> str:

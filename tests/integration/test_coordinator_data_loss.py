@@ -108,3 +108,15 @@ def test_a_redis_that_may_lose_items_is_told_of_at_the_start(
         host.beats_on(2)  # both are asked for at once
         eventually(lambda: len(told(lines, "redis_may_lose_items")) >= len(subjects))
     assert [line["subject"] for line in told(lines, "redis_may_lose_items")] == subjects
+
+
+def test_a_user_who_lacks_a_right_is_told_of_at_the_start(
+    private: Private, lines: list[Any]
+) -> None:
+    server = private(Redis({"appendonly": "yes"}))
+    server.ask("ACL", "SETUSER", "poor", "on", "nopass", "~*", "&*", "+@all", "-lpush")
+    with fake_host(server.url.replace("//", "//poor:x@"), lease_s=2) as host:
+        host.start()
+        (line,) = eventually(lambda: told(lines, "redis_may_lose_items"))
+    assert (line["subject"], line["found"]) == ("rights", "user poor may not call lpush")
+    assert line["advice"] == "ACL SETUSER poor +lpush"
