@@ -207,12 +207,13 @@ class Otel:
 
     def shutdown(self) -> None:
         """Send the queued spans, for at most FLUSH_S, and end the SDK's thread. If the collector is
-        away, it does not wait.
+        away, it does not wait. Nothing is logged afterwards, even if the thread still runs.
         """
         end = threading.Thread(target=self._queue.shutdown, daemon=True)
         end.start()
         if not self._exporter.is_away:
             end.join(FLUSH_S)
+        self._exporter.is_quiet = True
 
 
 def ids_of(span: Span) -> dict[str, str]:
@@ -310,11 +311,12 @@ class _ToldExporter(SpanExporter):
     Attributes:
         dropped: how many spans were lost.
         is_away: whether the collector did not take the last batch.
+        is_quiet: whether nothing is logged any more.
     """
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         self.dropped = 0
-        self.is_away = False
+        self.is_away = self.is_quiet = False
         self._exporter = exporter
         self._endpoint = redact_text(endpoint)
         self._lock = threading.Lock()
@@ -350,6 +352,8 @@ class _ToldExporter(SpanExporter):
         return result
 
     def _tell(self, reason: str, before: int) -> None:
+        if self.is_quiet:
+            return
         if not self._told and self.dropped != self._told_of:
             self._told, self._told_of = True, self.dropped
             self._log.warning(

@@ -193,6 +193,23 @@ def test_spans_beyond_the_queue_are_dropped_counted_and_told_of_once(
     assert "pw" not in told[0]["endpoint"]
 
 
+def test_nothing_is_logged_after_a_shutdown(otel: Otel, collector: Collector) -> None:
+    """The SDK's thread may still wait for a collector then, and fail later."""
+    gate = threading.Event()
+
+    def wait(_request: object) -> Answer:
+        gate.wait(60)
+        return Answer(400)
+
+    collector.answer = wait
+    with capture_logs() as logs:
+        otel.start("slow").end()
+        otel.shutdown()
+        gate.set()
+        eventually(lambda: otel.dropped == 1)
+    assert logs == []
+
+
 def test_spans_are_told_to_be_taken_again(otel: Otel, collector: Collector) -> None:
     collector.answer = lambda _request: Answer(400)
     with capture_logs() as logs:
